@@ -1,0 +1,23 @@
+"""A motor command with its provenance, as a dataclass (mirrors `crl_interfaces/Command`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crl_node.arm.trajectory import JointTrajectory
+from crl_node.data import Array
+
+
+@dataclass(frozen=True)
+class Command:
+    """planner -> gate: proposed; gate -> learner: executed, with `stamp` = when it starts to act."""
+
+    stamp: float  # s
+    sequence: int  # counts the planner's commands
+    belief_stamp: float  # s, camera stamp of the belief it answers
+    posterior_version: int  # model that chose it
+    hold: bool  # stay where you are; velocity is zero
+    velocity: Array  # [2] m/s, planar tip velocity commanded for `duration`
+    duration: float  # s at `velocity`
+    ramp: float  # s of the ramp down to rest
+    trajectory: JointTrajectory | None  # None: an empty one
