@@ -1,0 +1,101 @@
+"""The learner without ROS: aligned frame in, belief, report and learned model out.
+
+One object holds arm, encoder and world model and knows how to save and resume them; the node around it only moves
+messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crl_node.alignment import Aligned
+from crl_node.arm.kinematics import Arm
+from crl_node.arm.profile import RobotProfile
+from crl_node.camera import Camera
+from crl_node.checkpoint import Arrays, CheckpointError, load_extra
+from crl_node.data import Belief
+from crl_node.perception.encoder import Encoder
+from crl_node.perception.slots import SlotEncoder
+from crl_node.world_model import ModelConfig, WorldModel
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one frame led to."""
+
+    belief: Belief
+    learned: bool
+    surprise: float  # nats
+    perception_ms: float
+    update_ms: float
+    refresh_ms: float
+    note: str
+
+
+class Learner:
+    """Encoder and world model of one arm, one camera, one table."""
+
+    def __init__(self, profile: RobotProfile, camera: Camera, config: ModelConfig, seed: int) -> None:
+        self.profile, self.camera, self.config, self.seed = profile, camera, config, seed
+        self.arm = Arm(profile)
+        self.encoder: Encoder = self._new_encoder()
+        self.model = WorldModel(config, seed)
+
+    def _new_encoder(self) -> SlotEncoder:
+        return SlotEncoder(self.camera, self.config.wall, self.profile.tool_radius)
+
+    def step(self, aligned: Aligned) -> StepResult:
+        """Perceive, learn, refine. FrameError when the image cannot be used: nothing has changed then."""
+        start = time.perf_counter()
+        joints = aligned.joints
+        q = self.profile.vector(joints.positions)
+        dq = self.profile.vector({name: joints.velocities.get(name, 0.0) for name in self.profile.joint_names})
+        tip, tip_velocity = self.arm.tip_at(q), self.arm.tip_velocity_at(q, dq)[:2]
+        belief = self.encoder.encode(aligned.frame, tip, tip_velocity, self.arm.capsules(joints.positions))
+        seen = time.perf_counter()
+        observation = self.model.observe(belief, aligned.action)
+        updated = time.perf_counter()
+        self.model.refresh()
+        refreshed = time.perf_counter()
+        return StepResult(
+            belief, observation.learned, observation.surprise,
+            1e3 * (seen - start), 1e3 * (updated - seen), 1e3 * (refreshed - updated),
+            "; ".join([aligned.note] * bool(aligned.note) + list(observation.notes)),
+        )  # fmt: skip
+
+    def check_joints(self, positions: Mapping[str, float]) -> None:
+        """ValueError, a sentence, when a joint of the profile is missing or not finite."""
+        missing = [name for name in self.profile.joint_names if name not in positions]
+        if missing:
+            raise ValueError(
+                f"joint '{missing[0]}' is absent from the joint states (got {', '.join(sorted(positions)) or 'none'}); "
+                "not used"
+            )
+        bad = [name for name in self.profile.joint_names if not np.isfinite(positions[name])]
+        if bad:
+            raise ValueError(f"joint '{bad[0]}' is at {positions[bad[0]]} rad in the joint states; not used")
+
+    def checkpoint(self) -> dict[str, Arrays]:
+        """Copies of model and encoder as arrays, for `crl_node.checkpoint.write_arrays`."""
+        return self.model.checkpoint(self.encoder.state())
+
+    def load(self, path: str | Path) -> str:
+        """Take over a checkpoint and return a sentence about it; CheckpointError leaves everything as it was."""
+        model = WorldModel.load(path)
+        if model.config != self.config:
+            raise CheckpointError(
+                f"checkpoint {path} is of another set-up ({model.config}), this node has {self.config}; not loaded"
+            )
+        encoder = self._new_encoder()
+        try:
+            encoder.restore(load_extra(path))
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"checkpoint {path} holds no state of this encoder: {error}; not loaded") from error
+        self.model, self.encoder = model, encoder
+        short = model.posterior().hash[:12]
+        return f"{path}: {model.step} transitions, posterior version {model.version}, hash {short}…"

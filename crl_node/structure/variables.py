@@ -1,0 +1,192 @@
+"""All variables of one type (slot motion or slot brightness): statistics in, summary of the posterior out.
+
+The summary is plain arrays by slot, so that a checkpoint restores it bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crl_node.data import MAX_SLOTS, Array
+from crl_node.mechanisms.grammar import Columns
+from crl_node.mechanisms.statistics import Statistics, expected_residual, noise_std
+from crl_node.posterior import PARTICLES
+from crl_node.structure.evidence import Problem, make_problem, weights_given
+from crl_node.structure.greedy import GreedyConfig, GreedyEngine
+from crl_node.structure.prior import Experience
+
+
+@dataclass(frozen=True)
+class NoisePrior:
+    """Where the noise of one variable type starts, per regime (free, contact)."""
+
+    std: tuple[float, float]  # m or 1 per step
+    rows: float  # pseudo-observations
+    floor: float  # m or 1 per step
+
+
+#: The floors are what the terms themselves may be wrong by (friction holds a little longer, a touch comes a little
+#: earlier): a resting thing is seen to a tenth of a millimetre, and a model that believed itself as exact as that would
+#: reject a true spring for every step in which friction won.
+MOTION_NOISE = NoisePrior(std=(0.0015, 0.008), rows=20.0, floor=0.001)
+BRIGHTNESS_NOISE = NoisePrior(std=(0.05, 0.10), rows=10.0, floor=0.03)
+
+_SUMMARY = ("inclusion", "mean", "std", "set_mean", "draw", "best", "edge", "noise", "shares")
+
+
+class Variables:
+    """S variables of one type with F candidate columns (and, for motion, a dense tail of T more)."""
+
+    def __init__(self, columns: Columns, noise: NoisePrior, *, tail: int = 0, greedy: GreedyConfig | None = None):
+        self.columns, self.noise_prior, self.tail = columns, noise, tail
+        size = len(columns)
+        self.statistics = Statistics(MAX_SLOTS, size + tail)
+        self.experience = Experience(columns)
+        self.greedy = greedy or GreedyConfig()
+        self.inclusion = np.zeros((MAX_SLOTS, size))
+        self.mean = np.zeros((MAX_SLOTS, size))  # averaged over structures
+        self.std = np.tile(columns.prior_std, (MAX_SLOTS, 1))  # given that the term is in
+        self.set_mean = np.zeros((MAX_SLOTS, PARTICLES, size))
+        self.draw = np.zeros((MAX_SLOTS, PARTICLES, size))
+        self.best = np.zeros((MAX_SLOTS, size), bool)
+        self.edge = np.zeros((MAX_SLOTS, MAX_SLOTS))  # probability that any term of parent j is in
+        self.noise = np.tile(np.array(noise.std), (MAX_SLOTS, 1))  # [S, 2]
+        self.shares = np.tile(np.array([0.0, 0.0, 1.0]), (MAX_SLOTS, 1))  # core, tail, noise
+        self.tail_mean = np.zeros((MAX_SLOTS, tail))
+
+    def refresh(self, slot: int, log_prior_odds: Array, rng: np.random.Generator) -> None:
+        """Recompute the posterior of one variable under the set prior `log_prior_odds` [F]."""
+        engine = GreedyEngine(self.greedy)
+        engine.best = np.flatnonzero(self.best[slot] & np.isfinite(log_prior_odds))
+        self._learn_noise(slot, engine.best)
+        problem = self.problem(slot, log_prior_odds)
+        engine.update(problem)
+        self.best[slot] = False
+        self.best[slot, engine.best] = True
+        self.inclusion[slot] = engine.inclusion()
+        self.experience.record(slot, self.inclusion[slot], log_prior_odds)
+        self.mean[slot], self.std[slot] = engine.weights()
+        for parent in range(MAX_SLOTS):
+            self.edge[slot, parent] = engine.any_inclusion(self.columns.parent == parent)
+        self._draw(slot, engine, rng)
+        if self.tail:
+            self._fit_tail(slot)
+
+    def problem(self, slot: int, log_prior_odds: Array) -> Problem:
+        """The structure problem of one variable, as its statistics stand."""
+        size, stats = len(self.columns), self.statistics
+        return make_problem(
+            stats.gram[slot][:, :size, :size], stats.cross[slot][:, :size], stats.square[slot], stats.rows[slot],
+            self.noise[slot], prior_mean=self.columns.prior_mean, prior_std=self.columns.prior_std,
+            group=self.columns.group, log_prior_odds=log_prior_odds,
+        )  # fmt: skip
+
+    def _learn_noise(self, slot: int, members: NDArray[np.int_]) -> None:
+        """Noise of both regimes from what the best set leaves (two passes: the weights depend on the noise)."""
+        stats, prior = self.statistics, self.noise_prior
+        if not stats.rows[slot].any():
+            return
+        odds = np.zeros(len(self.columns))
+        gram = stats.gram[slot][:, members[:, None], members[None]]
+        for _ in range(2):
+            mean, covariance = weights_given(self.problem(slot, odds), members)
+            residual = expected_residual(gram, stats.cross[slot][:, members], stats.square[slot], mean, covariance)
+            self.noise[slot] = noise_std(
+                stats.rows[slot], residual, prior_std=np.array(prior.std), prior_rows=prior.rows, floor=prior.floor
+            )
+
+    def _draw(self, slot: int, engine: GreedyEngine, rng: np.random.Generator) -> None:
+        """Fill set_mean and draw [K, F]: joint samples of term set and weights."""
+        problem = engine.problem
+        sets = engine.sample(PARTICLES, rng).sets
+        used = np.flatnonzero(sets.any(axis=0))
+        self.set_mean[slot] = 0.0
+        self.draw[slot] = 0.0
+        if not used.size:
+            return
+        mask = sets[:, used].astype(float)
+        precision = problem.precision[np.ix_(used, used)] * mask[:, :, None] * mask[:, None, :]
+        diagonal = np.arange(len(used))
+        precision[:, diagonal, diagonal] += 1.0 - mask
+        lower = np.linalg.cholesky(precision)
+        noise = rng.standard_normal(mask.shape)
+        right = np.stack([np.linalg.solve(lower, (problem.linear[used] * mask)[..., None])[..., 0], noise], axis=-1)
+        solved = np.linalg.solve(np.swapaxes(lower, 1, 2), right)  # mean and Lambda^-1/2 noise
+        scale = problem.prior_std[used] * mask
+        self.set_mean[slot][:, used] = solved[..., 0] * scale
+        self.draw[slot][:, used] = (solved[..., 0] + solved[..., 1]) * scale
+
+    def _fit_tail(self, slot: int) -> None:
+        """Ridge of the dense tail on what the averaged core leaves; variance shares of core, tail and noise."""
+        size, stats = len(self.columns), self.statistics
+        total = stats.square[slot].sum()
+        if total <= 0.0:
+            return
+        core = self.mean[slot]
+        inverse = 1.0 / np.square(self.noise[slot])
+        gram = stats.gram[slot]
+        left = stats.cross[slot][:, size:] - gram[:, size:, :size] @ core
+        precision = np.tensordot(inverse, gram[:, size:, size:], 1) + np.eye(self.tail)
+        tail = np.linalg.solve(precision, inverse @ left)
+        used = np.flatnonzero(core)
+        after_core = float(
+            np.sum(
+                stats.square[slot]
+                - 2.0 * stats.cross[slot][:, used] @ core[used]
+                + np.einsum("rij,i,j->r", gram[:, used[:, None], used[None]], core[used], core[used])
+            )
+        )
+        by_tail = float(np.sum(2.0 * left @ tail - np.einsum("rij,i,j->r", gram[:, size:, size:], tail, tail)))
+        core_share = np.clip(1.0 - after_core / total, 0.0, 1.0)
+        tail_share = np.clip(by_tail / total, 0.0, 1.0 - core_share)
+        self.tail_mean[slot] = tail
+        self.shares[slot] = core_share, tail_share, 1.0 - core_share - tail_share
+
+    def forget(self, slot: int) -> None:
+        """Clear a slot for reuse, as target and as parent."""
+        parents = np.append(self.columns.parent == slot, np.zeros(self.tail, bool))
+        self.statistics.forget(slot, parents)
+        self.experience.forget(slot)
+        for name in ("inclusion", "mean", "set_mean", "draw", "best", "edge", "tail_mean"):
+            getattr(self, name)[slot] = 0
+        own = self.columns.parent == slot
+        self.edge[:, slot] = 0.0
+        for array in (self.inclusion, self.mean, self.best):
+            array[:, own] = 0
+        self.set_mean[:, :, own] = 0.0
+        self.draw[:, :, own] = 0.0
+        self.noise[slot] = self.noise_prior.std
+        self.shares[slot] = 0.0, 0.0, 1.0
+
+    def state(self, prefix: str) -> dict[str, Array]:
+        """Everything as arrays by name, for a checkpoint."""
+        out = self.statistics.state(prefix)
+        for name in (*_SUMMARY, "tail_mean"):
+            out[f"{prefix}_{name}"] = getattr(self, name)
+        out[f"{prefix}_log_bayes_factor"] = self.experience.log_bayes_factor
+        return out
+
+    def restore(self, arrays: Mapping[str, Array], prefix: str) -> None:
+        """Take over arrays written by `state`; ValueError when one does not fit."""
+        new = {}
+        for name in (*_SUMMARY, "tail_mean"):
+            array, old = np.asarray(arrays[f"{prefix}_{name}"]), getattr(self, name)
+            if array.shape != old.shape or array.dtype != old.dtype or not np.isfinite(array).all():
+                raise ValueError(
+                    f"checkpoint array '{prefix}_{name}' is {array.dtype} {array.shape}, expected {old.dtype} "
+                    f"{old.shape} of finite values; not loaded"
+                )
+            new[name] = array.copy()
+        factor = np.asarray(arrays[f"{prefix}_log_bayes_factor"], float)
+        if factor.shape != self.experience.log_bayes_factor.shape:
+            raise ValueError(f"checkpoint array '{prefix}_log_bayes_factor' has shape {factor.shape}; not loaded")
+        self.statistics.restore(arrays, prefix)
+        self.__dict__.update(new)
+        self.experience.log_bayes_factor = factor.copy()
+        self.experience.inclusion = self.inclusion.copy()
+
+

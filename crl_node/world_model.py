@@ -1,0 +1,386 @@
+"""The causal world model as one object: observe transitions, refine the structure posterior, predict.
+
+No clocks and no hidden randomness: the same beliefs, actions and calls give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crl_node import graph as causal_graph
+from crl_node.checkpoint import FORMAT, Arrays, CheckpointError, read_arrays, write_arrays
+from crl_node.data import BODY, MAX_SLOTS, STATE_SIZE, Array, Belief, Edge, Posterior, TermKind
+from crl_node.mechanisms import grammar, tail, terms
+from crl_node.mechanisms.registry import Registry
+from crl_node.mechanisms.statistics import CONTACT, FREE, bounded_influence
+from crl_node.posterior import PARTICLES, sealed
+from crl_node.structure import prior
+from crl_node.structure.planner_terms import select
+from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE, Variables
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the model has to be told."""
+
+    dt: float = 0.1  # s, control step
+    wall: tuple[float, float, float, float] = (0.38, 0.82, -0.30, 0.30)  # m, x_min, x_max, y_min, y_max
+    confirm: int = 5  # beliefs in which a slot must be certain before it becomes a variable
+    certainty: float = 0.9  # existence above which a slot counts as certain
+    absent_after: int = 50  # beliefs after which a lost slot leaves the planner's posterior
+    settle: int = 2  # beliefs after registration in which nothing is learned about a slot
+    least_visible: float = 0.3  # share of a slot that must be in view before and after to learn from it
+    most_position_std: float = 0.008  # m, beliefs less certain than this teach nothing
+    most_deviation: float = 4.0  # predicted standard deviations beyond which a step's influence is bounded
+    least_deviation: float = 0.002  # m per step, smallest predicted standard deviation for that purpose
+    most_step: float = 0.06  # m, nothing on the table moves further in one step: a tracking error
+    motion_per_refresh: int = 2  # variables whose structure is recomputed in one refresh
+    brightness_per_refresh: int = 1
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one call of `observe` did."""
+
+    learned: bool  # a transition was absorbed for at least one slot
+    surprise: float  # nats, mean over slots of the negative log predictive density of their motion
+    slots: tuple[int, ...] = ()  # identities learned from
+    notes: tuple[str, ...] = ()
+
+
+class WorldModel:
+    """Bayesian mechanisms with structure uncertainty over up to MAX_SLOTS slots."""
+
+    def __init__(self, config: ModelConfig | None = None, seed: int = 0) -> None:
+        self.config, self.seed = config or ModelConfig(), seed
+        self.registry = Registry(
+            confirm=self.config.confirm, certainty=self.config.certainty, absent_after=self.config.absent_after
+        )
+        self.motion = Variables(grammar.MOTION, MOTION_NOISE, tail=2 * tail.TAIL_FEATURES)
+        self.brightness = Variables(grammar.BRIGHTNESS, BRIGHTNESS_NOISE)
+        self.step = 0
+        self.version = 0
+        self._cursor = np.zeros(2, np.int64)  # next slot to refresh: motion, brightness
+        self._refreshes = 0
+        self._dirty = True
+        self._posterior: Posterior | None = None
+        self._last: Belief | None = None
+        self._trusted = np.zeros(MAX_SLOTS, bool)  # slots that could be learned from in the last belief
+        self._tables: tuple[terms.TermTable, terms.TermTable] | None = None
+        self._lengths: tuple[Array, Array] = self._make_lengths()
+
+    # -- learning ---------------------------------------------------------------------------------------------------
+
+    def observe(self, belief: Belief, action: Array | None) -> Observation:
+        """Take the next belief; `action` [2] m/s led to it from the previous one (None: the stream was broken)."""
+        notes: list[str] = []
+        if not np.isfinite(belief.mean).all() or not np.isfinite(belief.cov).all():
+            self._last = None
+            self._trusted[:] = False
+            return Observation(False, 0.0, notes=(f"belief at {belief.stamp:.3f} s is not finite; skipped",))
+        new, recycled = self.registry.update(belief)
+        for index in recycled:
+            self._forget(index)
+        if new:
+            self._slots_changed(new)
+            notes += [f"slot_{self.registry.ids[i]} is now variable {i}" for i in new]
+        before, self._last = self._last, belief
+        if action is None or before is None:
+            self._trusted[:] = False
+            return Observation(False, 0.0, notes=tuple(notes))
+        action = np.asarray(action, float)
+        if action.shape != (2,) or not np.isfinite(action).all():
+            notes.append(f"action {action.tolist()} at {belief.stamp:.3f} s is not two finite numbers; step skipped")
+            return Observation(False, 0.0, notes=tuple(notes))
+        observation = self._learn(before, action, belief)
+        return Observation(observation.learned, observation.surprise, observation.slots, tuple(notes))
+
+    def _learn(self, before: Belief, action: Array, after: Belief) -> Observation:
+        config = self.config
+        rows, rows_after = self.registry.rows(before), self.registry.rows(after)
+        here = (rows >= 0) & (rows_after >= 0)
+        state, next_state = self._state(before, rows), self._state(after, rows_after)
+        scene = self._scene(here)
+        step = next_state - state
+        trusted = here & self._certain(before, rows) & self._certain(after, rows_after)
+        trusted[BODY] = here[BODY]
+        # The velocity of what was hidden or unsure one belief earlier is a guess.
+        steady, self._trusted = trusted & self._trusted, trusted
+        steady[BODY] = trusted[BODY]
+        # A thing beside something we cannot see well may be moved by it: learning from it would blame the wrong cause.
+        near = terms.contact_degrees(state[:, :2], scene) > 0
+        confused = (near & (here & ~trusted)[None]).any(axis=1)
+        moved = np.linalg.norm(step[:, :2], axis=1)
+        settled = self.registry.age > config.settle
+        settled[BODY] = True
+        use = steady & ~confused & settled & (moved < config.most_step)
+        if not here[BODY] or moved[BODY] >= config.most_step:
+            return Observation(False, 0.0)  # the step of the body is an input of every other variable
+        body_step = step[BODY, :2]
+        phi_motion, phi_light = self._phi(state, action, body_step, scene)
+        regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
+        residual, variance = _predictive(self.motion, phi_motion, step[:, :2], regime)
+        density = 0.5 * (np.square(residual) / variance[:, None] + np.log(2.0 * np.pi * variance)[:, None]).sum(axis=1)
+        credible = np.maximum(variance, config.least_deviation**2)
+        weight = use * bounded_influence(residual, credible, most=config.most_deviation)
+        with_tail = np.concatenate([phi_motion.transpose(0, 2, 1), tail.tail_features(state, body_step)], axis=2)
+        self.motion.statistics.add(with_tail, step[:, :2], regime, weight)
+        lit = use.copy()
+        lit[BODY] = False
+        self.brightness.statistics.add(phi_light[:, None, :], step[:, 4:5], regime, lit.astype(float))
+        self.step += 1
+        self._dirty = True
+        surprise = float(density[use].mean()) if use.any() else 0.0
+        return Observation(True, surprise, tuple(int(i) for i in self.registry.ids[use]))
+
+    def _certain(self, belief: Belief, rows: np.ndarray) -> np.ndarray:
+        variance = np.maximum(belief.cov[rows, 0, 0], belief.cov[rows, 1, 1])
+        return np.asarray(
+            (rows >= 0)
+            & (variance < self.config.most_position_std**2)
+            & (belief.visible[rows] >= self.config.least_visible)
+            & (belief.existence[rows] > 0.5)
+        )
+
+    def refresh(self) -> None:
+        """A bounded slice of structure work: the next few variables, round robin over the slots there are."""
+        used = np.flatnonzero(self.registry.present)
+        if not used.size:
+            return
+        odds = self.log_prior_odds()
+        self._refreshes += 1
+        work = (
+            (self.motion, odds[0], used, self.config.motion_per_refresh),
+            (self.brightness, odds[1], used[used != BODY], self.config.brightness_per_refresh),
+        )
+        for number, (block, prior_odds, slots, count) in enumerate(work):
+            for _ in range(min(count, len(slots))):
+                later = slots[slots >= self._cursor[number]]
+                slot = int(later[0] if later.size else slots[0])
+                self._cursor[number] = slot + 1
+                rng = np.random.default_rng([self.seed, self._refreshes, number, slot])
+                block.refresh(slot, prior_odds[slot], rng)
+        self._dirty = True
+
+    def refresh_all(self) -> None:
+        """Refresh every variable once (for evaluation and tests; not bounded)."""
+        count = int(self.registry.present.sum())
+        for _ in range(-(-count // min(self.config.motion_per_refresh, self.config.brightness_per_refresh))):
+            self.refresh()
+
+    def traits(self) -> prior.Traits:
+        """What is believed about every thing's solidity and movability."""
+        experience = self.motion.experience
+        springs = experience.pairs(TermKind.SPRING)
+        things = self.registry.used.copy()
+        things[BODY] = False
+        return prior.traits(experience.pairs(TermKind.PUSH), springs, things)
+
+    def log_prior_odds(self) -> tuple[Array, Array]:
+        """Set priors [S, F] of motion and brightness candidates, given all that is known about other edges."""
+        present, trait = self.registry.present, self.traits()
+        springs = self.motion.experience.pairs(TermKind.SPRING)
+        motion_ok = grammar.allowed(grammar.MOTION, present)
+        motion_ok &= (grammar.MOTION.kind != TermKind.SPRING) | (self._lengths[0] > 0)
+        return (
+            prior.log_prior_odds(self.motion.experience, motion_ok, trait, springs),
+            prior.log_prior_odds(self.brightness.experience, grammar.allowed(grammar.BRIGHTNESS, present), trait, None),
+        )
+
+    # -- what it knows ----------------------------------------------------------------------------------------------
+
+    def posterior(self) -> Posterior:
+        """The planner's posterior; the same object until something changed, then a new version."""
+        if self._posterior is not None and not self._dirty:
+            return self._posterior
+        self.version += 1
+        self._dirty = False
+        self._posterior = self._assemble()
+        return self._posterior
+
+    def _assemble(self) -> Posterior:
+        present = self.registry.present
+        blocks = [(self.motion, self._lengths[0]), (self.brightness, self._lengths[1])]
+        chosen = select(blocks, present)
+        noise = np.stack([self.motion.noise, self.brightness.noise], axis=-1)
+        return sealed(
+            Posterior(
+                version=self.version,
+                step=self.step,
+                dt=self.config.dt,
+                slot_ids=np.where(present, self.registry.ids, -1).astype(np.int64),
+                slot_extent=np.where(present, self.registry.extent, 0.0).astype(np.float32),
+                term_kind=chosen.kind,
+                term_target=chosen.target,
+                term_parent=chosen.parent,
+                term_length=chosen.length,
+                term_probability=chosen.probability,
+                weight_mean=chosen.mean,
+                weight_set_mean=chosen.set_mean,
+                weight_sample=chosen.sample,
+                particle_log_weight=np.full(PARTICLES, -np.log(PARTICLES), np.float32),
+                noise_std=noise.astype(np.float32),
+                wall=np.array(self.config.wall, np.float32),
+                hash="",
+            )
+        )
+
+    def graph(self) -> tuple[Edge, ...]:
+        """Every possible edge between the variables there are, most probable first."""
+        return causal_graph.edges(self.registry, self.motion, self.brightness, self._lengths)
+
+    def structure_entropy(self) -> float:
+        """Nats, summed over the inclusion probabilities of all candidate terms of present slots."""
+        total = 0.0
+        for block in (self.motion, self.brightness):
+            p = np.clip(block.inclusion[self.registry.present], 1e-12, 1.0 - 1e-12)
+            total -= float((p * np.log(p) + (1.0 - p) * np.log1p(-p)).sum())
+        return total
+
+    def shares(self) -> dict[int, tuple[float, float, float]]:
+        """Share of each slot's motion variance that sparse core, dense tail and noise explain, by identity."""
+        return {
+            int(self.registry.ids[i]): (float(core), float(dense), float(rest))
+            for i, (core, dense, rest) in enumerate(self.motion.shares)
+            if self.registry.used[i]
+        }
+
+    def predict(self, belief: Belief, action: Array) -> tuple[Array, Array]:
+        """Mean and std [S, 3] (m, m, 1 per step) of the next step of every slot of `belief` under `action` [2] m/s.
+
+        The std holds the disagreement of the particles and the noise. Slots the model does not know are predicted
+        to stay, with the noise of a thing never seen.
+        """
+        rows = self.registry.rows(belief)
+        here = rows >= 0
+        state, scene = self._state(belief, rows), self._scene(here)
+        action = np.asarray(action, float)
+        phi, _ = self._phi(state, action, action * self.config.dt, scene)
+        body_step = self.motion.mean[BODY] @ phi[BODY]
+        phi_motion, phi_light = self._phi(state, action, body_step, scene)
+        mean = np.zeros((MAX_SLOTS, 3))
+        mean[:, :2] = np.einsum("sf,sfc->sc", self.motion.mean, phi_motion)
+        mean[BODY, :2] = body_step
+        mean[:, 2] = np.einsum("sf,sf->s", self.brightness.mean, phi_light)
+        draws = np.concatenate(
+            [
+                np.einsum("skf,sfc->skc", self.motion.draw, phi_motion),
+                np.einsum("skf,sf->sk", self.brightness.draw, phi_light)[..., None],
+            ],
+            axis=-1,
+        )
+        regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
+        every = np.arange(MAX_SLOTS)
+        noise = np.stack([self.motion.noise[every, regime]] * 2 + [self.brightness.noise[every, regime]], axis=-1)
+        std = np.sqrt(draws.var(axis=1) + np.square(noise))
+        out_mean = np.zeros((len(belief.ids), 3))
+        out_std = np.tile([MOTION_NOISE.std[FREE], MOTION_NOISE.std[FREE], BRIGHTNESS_NOISE.std[FREE]], (len(rows), 1))
+        out_std = out_std[: len(belief.ids)] if len(belief.ids) <= len(rows) else np.resize(out_std, out_mean.shape)
+        out_mean[rows[here]], out_std[rows[here]] = mean[here], std[here]
+        return out_mean, out_std
+
+    # -- the parts ---------------------------------------------------------------------------------------------------
+
+    def _state(self, belief: Belief, rows: np.ndarray) -> Array:
+        state = np.zeros((MAX_SLOTS, STATE_SIZE))
+        state[rows >= 0] = belief.mean[rows[rows >= 0]]
+        return state
+
+    def _scene(self, here: np.ndarray) -> terms.Scene:
+        return terms.Scene(self.registry.extent, here, np.array(self.config.wall), self.config.dt)
+
+    def _phi(self, state: Array, action: Array, body_step: Array, scene: terms.Scene) -> tuple[Array, Array]:
+        """Motion features [S, F, 2] and brightness features [S, F'] of every candidate."""
+        if self._tables is None:
+            self._tables = (
+                grammar.table(grammar.MOTION, self._lengths[0]),
+                grammar.table(grammar.BRIGHTNESS, self._lengths[1]),
+            )
+        motion = terms.features(self._tables[0], state, action, body_step, scene)[:, :2]
+        light = terms.features(self._tables[1], state, action, body_step, scene)[:, 2]
+        return motion.reshape(MAX_SLOTS, -1, 2), light.reshape(MAX_SLOTS, -1)
+
+    def _make_lengths(self) -> tuple[Array, Array]:
+        motion = grammar.motion_lengths(self.registry.extent, self.registry.distance)
+        return motion, np.zeros((MAX_SLOTS, len(grammar.BRIGHTNESS)))
+
+    def _slots_changed(self, new: list[int]) -> None:
+        """New variables: their candidates' lengths, and a first posterior (the prior) so that planning sees them."""
+        self._lengths, self._tables = self._make_lengths(), None
+        odds = self.log_prior_odds()
+        self._refreshes += 1
+        # The old variables gain candidates too (new parents), so all are due; without data this is cheap.
+        for slot in np.flatnonzero(self.registry.present):
+            for number, block in enumerate((self.motion, self.brightness)):
+                if slot in new or number == 0:
+                    rng = np.random.default_rng([self.seed, self._refreshes, number, int(slot)])
+                    block.refresh(int(slot), odds[number][slot], rng)
+        self._dirty = True
+
+    def _forget(self, index: int) -> None:
+        self.motion.forget(index)
+        self.brightness.forget(index)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def checkpoint(self, extra: Mapping[str, Arrays] | None = None) -> dict[str, Arrays]:
+        """Copies of everything as arrays, for `checkpoint.write_arrays` (which another thread may do).
+
+        `extra` arrays (the encoder's state) travel along and come back from `checkpoint.load_extra`.
+        """
+        posterior = self.posterior()
+        arrays: dict[str, Arrays] = {
+            "format": np.array(FORMAT),
+            "config": np.array(json.dumps(asdict(self.config))),
+            "hash": np.array(posterior.hash),
+            "counters": np.array([self.seed, self.step, self.version, self._refreshes, *self._cursor], np.int64),
+            **self.registry.state(),
+            **self.motion.state("motion"),
+            **self.brightness.state("brightness"),
+            **{f"extra_{name}": np.asarray(array) for name, array in (extra or {}).items()},
+        }
+        return {name: array.copy() for name, array in arrays.items()}
+
+    def save(self, path: str | Path, extra: Mapping[str, Arrays] | None = None) -> str:
+        """Write a checkpoint to `path` atomically; returns the posterior's hash."""
+        arrays = self.checkpoint(extra)
+        write_arrays(path, arrays)
+        return str(arrays["hash"])
+
+    @classmethod
+    def load(cls, path: str | Path) -> WorldModel:
+        """Read a checkpoint; CheckpointError says what is wrong with it. The posterior is the one that was saved."""
+        arrays = read_arrays(path)
+        try:
+            raw = json.loads(str(arrays["config"]))
+            raw["wall"] = tuple(raw["wall"])
+            counters = [int(c) for c in arrays["counters"]]
+            model = cls(ModelConfig(**raw), seed=counters[0])
+            model.registry.restore(arrays)
+            model.motion.restore(arrays, "motion")
+            model.brightness.restore(arrays, "brightness")
+            model.step, model.version, model._refreshes = counters[1:4]
+            model._cursor = np.array(counters[4:6], np.int64)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CheckpointError(f"checkpoint {path} does not hold a world model of this version: {error}") from error
+        model._lengths, model._dirty = model._make_lengths(), False
+        model._posterior = model._assemble()
+        if model._posterior.hash != str(arrays["hash"]):
+            raise CheckpointError(
+                f"checkpoint {path}: its posterior hashes to {model._posterior.hash[:12]}…, the file says "
+                f"{str(arrays['hash'])[:12]}…; not loaded"
+            )
+        return model
+
+
+def _predictive(block: Variables, phi: Array, change: Array, regime: np.ndarray) -> tuple[Array, Array]:
+    """Residual [S, R] and variance [S] of `change` [S, R] under the averaged weights; phi [S, F, R]."""
+    mean = np.einsum("sf,sfr->sr", block.mean, phi)
+    spread = np.einsum("sf,sfr->s", block.inclusion * np.square(block.std), np.square(phi)) / phi.shape[2]
+    noise = block.noise[np.arange(MAX_SLOTS), regime]
+    return change - mean, spread + np.square(noise)
