@@ -48,7 +48,10 @@ class Camera:
         return np.asarray(homogeneous[:, :2] / depth)
 
     def to_plane(self, pixels: Array, height: float = 0.0) -> Array:
-        """Points [N, 2] m where the rays through `pixels` [N, 2] meet the plane z = `height` m; NaN above the horizon."""
+        """Points [N, 2] m where the rays through `pixels` [N, 2] meet the plane z = `height` m.
+
+        NaN above the horizon.
+        """
         pixels = np.asarray(pixels, float)
         rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(self.intrinsics).T @ self.pose[:3, :3].T
         origin = self.pose[:3, 3]
