@@ -1,0 +1,157 @@
+"""The planner as one object: beliefs in, plans out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crl_node.curiosity.planner import Planner, PlannerConfig
+from crl_node.curiosity.scene import SceneError
+from crl_node.data import Plan, TermKind
+from crl_node.export.onnx_model import ModelError
+from crl_node.paths import share
+from crl_node.posterior import PosteriorError
+from tests.support.plan_inputs import belief_of, empty_posterior, random_posterior, with_term
+
+MODEL = share() / "models" / "plan_s12_p96_k16_n64_h30.onnx"
+THINGS = np.array([[0.45, 0.0], [0.60, 0.10], [0.60, -0.15]])
+
+
+def planner(policy: str = "curious", seed: int = 0) -> Planner:
+    return Planner(MODEL, policy, seed, provider="cpu")
+
+
+def uncertain_push(row: int = 1, version: int = 2) -> object:
+    """Nobody knows how slot `row` reacts to the tip."""
+    return with_term(
+        empty_posterior(version=version), 5, TermKind.PUSH, row, 0, 0.05, 0.6 + 0.5 * np.linspace(-1, 1, 16)
+    )
+
+
+@pytest.mark.parametrize("row", [1, 2])
+def test_goes_to_the_thing_nobody_knows_and_pushes_it(row: int) -> None:
+    p = planner()
+    p.swap(uncertain_push(row))
+    belief, previous, touched = belief_of(THINGS), None, False
+    tip = THINGS[0].copy()
+    for k in range(25):
+        belief = belief_of(np.vstack([tip, THINGS[1:]]), stamp=0.1 * k)
+        previous = p.plan(belief, previous=previous)
+        tip = tip + previous.chosen.actions[0] * 0.1
+        touched = touched or bool(np.linalg.norm(tip - THINGS[row]) < 0.05)
+    assert touched
+    assert previous is not None
+    assert previous.posterior_version == 2
+
+
+def test_expected_information_is_reported_by_part_and_rejected_candidates_differ_in_label() -> None:
+    p = planner()
+    p.swap(uncertain_push())
+    plan = p.plan(belief_of(THINGS))
+    assert plan.chosen.gain.parameters > 0.5
+    assert plan.chosen.gain.structure < 0.1
+    labels = [plan.chosen.label, *(c.label for c in plan.rejected)]
+    assert 1 <= len(plan.rejected) <= 5
+    assert len(set(labels)) == len(labels)
+    assert plan.path.shape == (31, 2)
+    assert plan.plan_ms > 0
+    np.testing.assert_allclose(plan.path[0], THINGS[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["curious", "skills", "random"])
+def test_deterministic_given_seed_and_calls(policy: str) -> None:
+    def course() -> list[Plan]:
+        p, previous, out = planner(policy, 7), None, []
+        p.swap(random_posterior(1))
+        for k in range(4):
+            previous = p.plan(belief_of(THINGS + [0.01 * k, 0.0], stamp=0.1 * k), previous=previous)
+            out.append(previous)
+        return out
+
+    for a, b in zip(course(), course(), strict=True):
+        np.testing.assert_array_equal(a.chosen.actions, b.chosen.actions)
+        assert a.chosen.label == b.chosen.label
+        assert a.chosen.score == b.chosen.score
+
+
+@pytest.mark.parametrize("policy", ["skills", "random"])
+def test_baselines_are_executed_as_they_are_but_their_information_is_valued_too(policy: str) -> None:
+    p = planner(policy)
+    p.swap(random_posterior(1))
+    plan = p.plan(belief_of(THINGS))
+    assert plan.rejected == ()
+    assert np.isfinite(plan.chosen.gain.total)
+    assert np.linalg.norm(plan.chosen.actions, axis=1).max() <= 0.3
+
+
+def test_plans_before_anything_was_learned() -> None:
+    plan = planner().plan(belief_of(THINGS))
+    assert plan.posterior_version == 0
+    assert np.linalg.norm(plan.chosen.actions, axis=1).max() > 0.02
+    assert plan.chosen.label.startswith("push")
+
+
+def test_a_bad_posterior_is_refused_and_the_old_one_stays() -> None:
+    p = planner()
+    p.swap(random_posterior(1, version=4))
+    bad = random_posterior(2, version=5)
+    with pytest.raises(PosteriorError, match="hash"):
+        p.swap(replace(bad, weight_mean=bad.weight_mean + 1))
+    with pytest.raises(PosteriorError, match="shape"):
+        p.swap(replace(bad, noise_std=bad.noise_std[:3]))
+    assert p.version == 4
+    assert p.plan(belief_of(THINGS)).posterior_version == 4
+
+
+def test_a_bad_belief_is_refused_and_the_next_is_planned_from() -> None:
+    p = planner()
+    good = belief_of(THINGS)
+    mean = good.mean.copy()
+    mean[1, 2] = np.inf
+    with pytest.raises(SceneError):
+        p.plan(replace(good, mean=mean))
+    assert np.isfinite(p.plan(good).chosen.actions).all()
+
+
+def test_speed_and_workspace_limits_come_from_the_configuration() -> None:
+    config = PlannerConfig(workspace=(0.42, 0.50, -0.05, 0.05), max_speed=0.1)
+    p = Planner(MODEL, "curious", 0, config, provider="cpu")
+    p.swap(random_posterior(1))
+    plan = p.plan(belief_of(THINGS))
+    assert np.linalg.norm(plan.chosen.actions, axis=1).max() <= 0.1 * (1 + 1e-5)
+    assert (plan.path >= np.array([0.42, -0.05]) - 1e-6).all() and (plan.path <= np.array([0.50, 0.05]) + 1e-6).all()
+
+
+def test_a_blocked_tip_makes_the_planner_do_something_else() -> None:
+    """The tip never moves: after a few plans the jam is noticed and another direction is tried."""
+    p = planner()
+    p.swap(uncertain_push())
+    previous, labels, directions = None, [], []
+    for k in range(40):
+        previous = p.plan(belief_of(THINGS, stamp=0.1 * k), previous=previous)
+        labels.append(previous.chosen.label)
+        directions.append(previous.chosen.actions[0])
+    assert p.gave_up >= 1
+    headings = np.array(directions) / np.linalg.norm(directions, axis=1, keepdims=True)
+    assert (headings @ headings[1]).min() < 0.5
+    assert len(set(labels)) >= 2
+
+
+def test_a_missing_model_file_is_an_error_in_words() -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
+        Planner("nowhere.onnx")
+
+
+def test_the_planner_and_its_node_import_neither_torch_nor_pybullet() -> None:
+    code = (
+        "import sys; import crl_node.curiosity.planner, crl_node.export.onnx_model;"
+        "bad = {'torch', 'pybullet', 'rclpy'} & set(sys.modules); assert not bad, bad;"
+        "import crl_node.nodes.planner;"
+        "bad = {'torch', 'pybullet'} & set(sys.modules); assert not bad, bad"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
