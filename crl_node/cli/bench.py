@@ -1,0 +1,141 @@
+"""`crl bench`: the measurements behind every number of the README, as JSON."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crl_node.parameter_spec import ParameterError
+from crl_node.paths import share
+
+bench_app = typer.Typer(
+    no_args_is_help=True, help="Measure: whole runs, real time, the planner. JSON with `--out`."
+)
+console = Console()
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the figures.")]
+Folder = Annotated[Path, typer.Option(help="Where the runs go; finished ones there are not run again.")]
+
+
+def _module(name: str) -> ModuleType:
+    """benchmarks/<name>.py, which is data of the package, not part of it."""
+    path = share() / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"crl_benchmarks_{name}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ParameterError(f"there is no benchmark {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _numbers(text: str) -> list[int]:
+    """'0-2,7' -> [0, 1, 2, 7]."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            found += range(int(first), int(last or first) + 1)
+        except ValueError as error:
+            raise ParameterError(f"'{text}' is not a list of numbers like 0-4 or 0,2,5") from error
+    return found
+
+
+def _write(result: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1, default=str))
+        console.print(f"written: {out}")
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+@bench_app.command()
+def runs(
+    worlds: Annotated[str, typer.Option(help="Worlds by name, with commas.")] = "tabletop,four_cubes,clutter",
+    seeds: Annotated[str, typer.Option(help="Seeds like 0-4 or 0,2.")] = "0-4",
+    policies: Annotated[str, typer.Option(help="curious, skills, random; with commas.")] = "curious",
+    seconds: Annotated[float, typer.Option(min=1.0, help="Simulated seconds of each run.")] = 180.0,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Runs at the same time (in lockstep the results do not depend on it).")
+    ] = 1,
+    folder: Folder = Path("runs/bench"),
+    out: Out = None,
+) -> None:
+    """Whole runs in lockstep, worlds x seeds x policies: slots, held-out contact R², edges, things moved."""
+    module = _module("runs")
+    specs = module.matrix(worlds.split(","), _numbers(seeds), policies.split(","), seconds)
+    keys = (
+        "slot_r2_median", "slot_r2_worst", "identity_swaps", "lamp_auroc", "contact_r2", "contact_r2_60", "edge_auroc",
+        "things_moved", "metres_moved",
+    )  # fmt: skip
+    table = Table("run", *keys, box=None)
+    rows = []
+    for number, (spec, report) in enumerate(module.run_all(specs, folder, jobs=jobs), 1):
+        row = module.row(spec, report)
+        rows.append(row)
+        shown = row.get("error") or " ".join(f"{key} {_text(row[key])}" for key in keys)
+        console.print(
+            f"[{number}/{len(specs)}] {spec.name}: {shown}", highlight=False, soft_wrap=True, markup=False
+        )
+        table.add_row(spec.name, *(_text(row.get(key)) for key in keys))
+    result = {"machine": module.machine_load(), "rows": rows, "summary": module.summary(rows)}
+    for key in ("contact_r2_60", "contact_r2", "metres_moved", "things_moved"):
+        for other in set(policies.split(",")) - {"curious"}:
+            result[f"{key}: curious against {other}"] = module.paired(rows, key, "curious", other)
+    console.print(table)
+    _write(result, out)
+    raise typer.Exit(1 if any("error" in row for row in rows) else 0)
+
+
+@bench_app.command()
+def realtime(
+    world: Annotated[str, typer.Option(help="World by name or path.")] = "tabletop",
+    seconds: Annotated[float, typer.Option(min=5.0, help="Seconds at real time.")] = 120.0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    folder: Folder = Path("runs/bench"),
+    out: Out = None,
+) -> None:
+    """One run at real time, learning and recording on: ticks missed, latencies p50/p99, memory, bag completeness."""
+    module = _module("runs")
+    before = module.machine_load()
+    spec = module.RunSpec(world, seed, "curious", seconds, lockstep=False)
+    report = module.run_one(spec, folder)
+    row = module.row(spec, report)
+    if "error" in row:
+        console.print(row["error"], markup=False)
+        raise typer.Exit(1)
+    result = {
+        "machine_before": before,
+        "machine_after": module.machine_load(),
+        **{key: row[key] for key in ("ticks", "latency_ms", "memory_mb", "bag_share", "contact_r2")},
+    }
+    console.print_json(json.dumps(result))
+    _write(result, out)
+
+
+@bench_app.command()
+def planner(
+    model: Annotated[Path | None, typer.Option(help="A model.onnx; without it the shipped one.")] = None,
+    calls: Annotated[int, typer.Option(min=10, help="Planning calls.")] = 200,
+    provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Out = None,
+) -> None:
+    """One planning call, ONNX Runtime against eager torch on the same input: p50/p99, ratio, largest difference."""
+    file = model or next(iter(sorted((share() / "models").glob("plan_*.onnx"))))
+    result = {
+        "machine": _module("runs").machine_load(),
+        **_module("planner").measure(file, calls=calls, provider=provider),
+    }
+    console.print_json(json.dumps(result))
+    _write(result, out)

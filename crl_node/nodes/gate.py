@@ -1,0 +1,245 @@
+"""The gate: the only publisher to the arm's controller. The rules are in `crl_node.arm.gate`."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from crl_interfaces.msg import Command as CommandMessage
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.time import Time
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
+
+from crl_node.arm.gate import Gate as Logic
+from crl_node.arm.profile import load_profile
+from crl_node.command import Command
+from crl_node.nodes import convert
+from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
+
+#: Answered stamps remembered in lockstep, to answer none of them twice.
+_REMEMBERED = 256
+
+
+class Gate(ManagedNode):
+    """Forwards commands that pass every rule, holds the arm in place of those that do not."""
+
+    def __init__(self) -> None:
+        super().__init__("gate")
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._logic: Logic | None = None
+        self._owned: list[tuple[str, object]] = []
+        self._waiting: deque[tuple[CommandMessage, float]] = deque()  # lockstep: with steady time of arrival
+        self._answered: deque[float] = deque(maxlen=_REMEMBERED)
+        self._logged: dict[str, float] = {}  # reason -> steady s
+        self._last_problem = ""
+        self._ignored = 0  # commands that came while not active, or twice for one tick
+
+    # -- lifecycle ------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        profile = load_profile(self.params.profile)
+        self._logic = Logic(profile)
+        self._trajectory = self.create_lifecycle_publisher(
+            JointTrajectoryMessage, "arm_controller/joint_trajectory", 10
+        )
+        self._executed = self.create_lifecycle_publisher(CommandMessage, "gate/executed", 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        subscriptions = [
+            self.create_subscription(JointState, "joint_states", self.guarded(self._on_joint_states), 10),
+            self.create_subscription(CommandMessage, "planner/command", self.guarded(self._on_command), 10),
+        ]
+        services = [
+            self.create_service(Trigger, "gate/estop", self.guarded(self._on_estop)),
+            self.create_service(Trigger, "gate/reset", self.guarded(self._on_reset)),
+        ]
+        # Timers on the steady clock, ages on the node's: they also wake when /clock stands still.
+        timers = [
+            self.create_timer(self.params.watch_period, self.guarded(self._watch), clock=self._steady),
+            self.create_timer(1.0, self.guarded(self._report), clock=self._steady),
+        ]
+        self._owned = [("publisher", p) for p in (self._trajectory, self._executed, self._diagnostics)]
+        self._owned += [("subscription", s) for s in subscriptions]
+        self._owned += [("service", s) for s in services] + [("timer", t) for t in timers]
+        self.get_logger().info(
+            f"gate of '{profile.name}' ({len(profile.joint_names)} joints of {profile.urdf.name}), "
+            f"{'lockstep' if self.params.lockstep else 'watchdog'} mode"
+        )
+
+    def start(self) -> None:
+        self._waiting.clear()
+        self.logic.begin_watch(self.now())
+
+    def stop(self) -> None:
+        self._waiting.clear()
+        self._hold("the gate was deactivated")
+
+    def teardown(self) -> None:
+        for kind, entity in self._owned:
+            getattr(self, f"destroy_{kind}")(entity)
+        self._owned = []
+        self._logic = None
+
+    @property
+    def logic(self) -> Logic:
+        """The rules; there between configure and clean-up."""
+        if self._logic is None:
+            raise RuntimeError("the gate is not configured")
+        return self._logic
+
+    # -- input ----------------------------------------------------------------------------------------------------
+
+    def _on_joint_states(self, message: JointState) -> None:
+        stamp = stamp_to_seconds(message.header.stamp)
+        problem = self.logic.observe(stamp, message.name, message.position, message.velocity)
+        if problem:
+            self._complain("joint_states", problem)
+        self._serve_waiting()
+
+    def _on_command(self, message: CommandMessage) -> None:
+        if not self.active:
+            self._ignored += 1
+            return
+        if self.params.lockstep:
+            self._waiting.append((message, self._steady_seconds()))
+            self._serve_waiting()
+        else:
+            self._judge(message, self.now())
+
+    def _serve_waiting(self) -> None:
+        """Lockstep: judge the commands whose tick's joint states are here, or that waited too long for them."""
+        while self._waiting and self.active:
+            message, arrived = self._waiting[0]
+            stamp, newest = stamp_to_seconds(message.header.stamp), self.logic.newest_joint_stamp
+            if stamp > newest and self._steady_seconds() - arrived < self.params.lockstep_patience:
+                return
+            self._waiting.popleft()
+            if stamp in self._answered or stamp < newest:
+                self._ignored += 1
+                self._complain(
+                    "repeated",
+                    f"command {message.sequence} of tick {stamp:.3f} s came again or too late; ignored",
+                )
+                continue
+            self._judge(message, stamp if np.isinf(newest) else newest)
+
+    def _judge(self, message: CommandMessage, now: float) -> None:
+        stamp = stamp_to_seconds(message.header.stamp)
+        try:
+            command = convert.command_from_message(message)
+        except ValueError as error:
+            verdict = self.logic.refuse("malformed", f"command {message.sequence}: {error}", now, stamp)
+        else:
+            verdict = self.logic.judge(command, now)
+        if not verdict.accepted:
+            self._complain(verdict.reason, verdict.sentence)
+        self._send(verdict.executed)
+
+    # -- output ---------------------------------------------------------------------------------------------------
+
+    def _send(self, command: Command) -> None:
+        """The one place from which the controller is spoken to."""
+        trajectory = command.trajectory
+        if trajectory is not None and not (trajectory.is_finite and np.isfinite(command.velocity).all()):
+            # Cannot happen; a motor is not the place to find out that it can.
+            raise RuntimeError(f"command {command.sequence} is not finite after all checks; nothing was sent")
+        frame = self.logic.profile.base_frame
+        self._answered.append(command.stamp)
+        self._trajectory.publish(convert.trajectory_to_message(trajectory, command.stamp, frame))
+        self._executed.publish(convert.command_to_message(command, frame))
+
+    def _hold(self, why: str) -> None:
+        """Hold now, for a reason of our own."""
+        now = self.now()
+        if self.params.lockstep:
+            now = self.logic.newest_joint_stamp
+            if np.isinf(now) or now in self._answered:
+                return  # the tick has its trajectory, which ends at rest
+        hold = self.logic.hold(now)
+        self._complain("hold", why)
+        if hold.trajectory is not None:
+            self._send(hold)
+
+    def _watch(self) -> None:
+        if not self.active:
+            return
+        if self.params.lockstep:
+            self._serve_waiting()
+            return
+        overdue = self.logic.overdue(self.now())
+        if overdue:
+            self.logic.rejected["watchdog"] += 1
+            self._hold(overdue)
+
+    # -- services and diagnostics ---------------------------------------------------------------------------------
+
+    def _on_estop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.logic.latch("service gate/estop was called")
+        if self.active and not self.params.lockstep:
+            self._hold("emergency stop")
+        response.success, response.message = True, "latched: nothing but holds until gate/reset"
+        self.get_logger().warning("emergency stop latched: nothing but holds until gate/reset is called")
+        return response
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        refusal = self.logic.reset()
+        response.success, response.message = not refusal, refusal or "released"
+        self.get_logger().warning(refusal or "emergency stop released")
+        return response
+
+    def _complain(self, reason: str, sentence: str) -> None:
+        """Log a sentence, each reason at most once in `log_period`."""
+        self._last_problem = sentence
+        now = self._steady_seconds()
+        if now - self._logged.get(reason, -np.inf) >= self.params.log_period:
+            self._logged[reason] = now
+            self.get_logger().warning(sentence)
+
+    def _steady_seconds(self) -> float:
+        return float(self._steady.now().nanoseconds * 1e-9)
+
+    def _report(self) -> None:
+        logic, now = self.logic, self.now()
+        stale = "" if self.params.lockstep else logic.joints_stale(now)
+        problem = logic.estop and f"emergency stop: {logic.estop}" or logic.joint_problem or stale
+        level = DiagnosticStatus.OK
+        if problem and self.active:
+            level = DiagnosticStatus.ERROR if logic.estop else DiagnosticStatus.WARN
+        joints_age = now - logic.measured.stamp if logic.measured else float("nan")
+        command_age = now - logic.last_command if logic.last_command is not None else float("nan")
+        values = {
+            "active": self.active,
+            "estop": logic.estop or "released",
+            "holding": logic.held,
+            "accepted": logic.accepted,
+            "rejected": sum(logic.rejected.values()),
+            **{f"rejected/{reason}": count for reason, count in sorted(logic.rejected.items())},
+            "holds": logic.holds,
+            "ignored": self._ignored,
+            "errors": self.error_count,
+            "command_age_s": f"{command_age:.3f}",
+            "joint_states_age_s": f"{joints_age:.3f}",
+            "last_problem": self._last_problem,
+        }
+        status = DiagnosticStatus(
+            level=level,
+            name=f"{self.get_fully_qualified_name()}: gate",
+            hardware_id=logic.profile.name,
+            message=problem or ("forwarding" if self.active else "not active: nothing is sent"),
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+        header_stamp = Time(seconds=max(now, 0.0)).to_msg()
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = header_stamp
+        self._diagnostics.publish(message)
+
+
+def main() -> None:
+    """Entry point of the executable `gate`."""
+    run(Gate)
+
+
+if __name__ == "__main__":
+    main()

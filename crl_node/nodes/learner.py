@@ -1,0 +1,321 @@
+"""The learner: camera, joint states and executed commands in; belief, causal graph and posterior out.
+
+Callbacks copy and return. One worker thread perceives, learns and publishes: in real time the newest frame wins and
+drops are counted, in lockstep every frame is used and the posterior goes out before the belief that names it. Ground
+truth is none of its inputs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from crl_interfaces.msg import Belief as BeliefMessage
+from crl_interfaces.msg import CausalGraph as GraphMessage
+from crl_interfaces.msg import Command as CommandMessage
+from crl_interfaces.msg import Posterior as PosteriorMessage
+from crl_interfaces.msg import StepReport
+from crl_interfaces.srv import Load, Save
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image, JointState
+
+from crl_node.alignment import AlignConfig, Aligned, Aligner, ExecutedCommand
+from crl_node.arm.profile import load_profile
+from crl_node.camera import Camera
+from crl_node.checkpoint import CheckpointError, remove_partial, write_arrays
+from crl_node.learning import Learner, StepResult
+from crl_node.nodes import convert
+from crl_node.nodes.base import ManagedNode, run, seconds_to_stamp, stamp_to_seconds
+from crl_node.perception.validate import FrameError, decode_image
+from crl_node.world_model import ModelConfig
+
+#: s, how long the worker sleeps when nothing comes.
+LOOK = 0.1
+#: s, how long `stop` waits for the step in progress and the last checkpoint.
+JOIN = 5.0
+
+
+class LearnerNode(ManagedNode):
+    """Turns frames into beliefs and a world model."""
+
+    def __init__(self) -> None:
+        super().__init__("learner")
+        self._owned: list[tuple[str, object]] = []
+        self._learner: Learner | None = None
+        self._worker: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
+        self._model_lock = threading.Lock()  # held during a step, a save and a load
+        self._inbox = threading.Condition()  # guards the aligner and `_stopping`
+        self._stopping = False
+
+    # -- lifecycle ------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        parameters = self.params
+        for name, count in (("table", 4), ("camera_eye", 3), ("camera_target", 3)):
+            if len(getattr(parameters, name)) != count:
+                raise ValueError(
+                    f"parameter '{name}' holds {len(getattr(parameters, name))} numbers, it must hold {count}"
+                )
+        profile = load_profile(parameters.robot)
+        camera = Camera.look_at(
+            eye=parameters.camera_eye, target=parameters.camera_target, fov_y=parameters.camera_fov,
+            width=parameters.camera_width, height=parameters.camera_height,
+        )  # fmt: skip
+        x_min, x_max, y_min, y_max = parameters.table
+        if not (x_min < x_max and y_min < y_max):
+            raise ValueError(f"parameter 'table' is {parameters.table}, it must be x_min < x_max, y_min < y_max")
+        config = ModelConfig(dt=parameters.period, wall=(x_min, x_max, y_min, y_max))
+        self._learner = Learner(profile, camera, config, parameters.seed)
+        self._checkpoint = Path(parameters.checkpoint) if parameters.checkpoint else None
+        self._resume()
+        self._frame_id = profile.base_frame
+        self._rejected = 0
+        self._forget()
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._beliefs = self.create_lifecycle_publisher(BeliefMessage, "learner/belief", 10)
+        self._graphs = self.create_lifecycle_publisher(GraphMessage, "learner/graph", 10)
+        self._posteriors = self.create_lifecycle_publisher(PosteriorMessage, "learner/posterior", latched)
+        self._reports = self.create_lifecycle_publisher(StepReport, "learner/report", 10)
+        depth = 5 if parameters.lockstep else 1
+        subscriptions = [
+            self.create_subscription(Image, "camera/image_raw", self.guarded(self._on_image), depth),
+            self.create_subscription(JointState, "joint_states", self.guarded(self._on_joints), 50),
+            self.create_subscription(CommandMessage, "gate/executed", self.guarded(self._on_command), 10),
+        ]
+        services = [
+            self.create_service(Save, "learner/save", self.guarded(self._on_save)),
+            self.create_service(Load, "learner/load", self.guarded(self._on_load)),
+        ]
+        self._owned = [("publisher", p) for p in (self._beliefs, self._graphs, self._posteriors, self._reports)]
+        self._owned += [("subscription", s) for s in subscriptions] + [("service", s) for s in services]
+
+    def _resume(self) -> None:
+        if self._checkpoint is None:
+            return
+        remove_partial(self._checkpoint)
+        if not self.params.resume or not self._checkpoint.is_file():
+            return
+        try:
+            self.get_logger().info(f"resumed {self.learner.load(self._checkpoint)}")
+        except CheckpointError as error:
+            aside = self._checkpoint.with_name(f"{self._checkpoint.name}.unusable")
+            self._checkpoint.replace(aside)
+            self.get_logger().warning(f"{error}; kept as {aside}, starting from nothing")
+
+    def _forget(self) -> None:
+        """No stream is known: what lies between two activations is not a transition."""
+        parameters = self.params
+        self._aligner = Aligner(
+            AlignConfig(
+                period=parameters.period, tolerance=parameters.pair_tolerance, jump=parameters.clock_jump,
+                lockstep=parameters.lockstep,
+            )  # fmt: skip
+        )
+        self._last_sent = {"posterior": -1e9, "graph": -1e9, "checkpoint": -1e9}  # s, camera stamps
+        self._sent_version = 0
+        self._waiting_since: float | None = None
+
+    def start(self) -> None:
+        self._forget()
+        self._stopping = False
+        self._worker = threading.Thread(target=self._work, name="learner", daemon=True)
+        self._worker.start()
+
+    def stop(self) -> None:
+        with self._inbox:
+            self._stopping = True
+            self._inbox.notify_all()
+        for thread in (self._worker, self._writer):
+            if thread is not None:
+                thread.join(JOIN)
+        self._worker = self._writer = None
+        if self._checkpoint is not None and self._learner is not None and self.learner.model.step > 0:
+            with self._model_lock:
+                write_arrays(self._checkpoint, self.learner.checkpoint())
+
+    def teardown(self) -> None:
+        for kind, entity in self._owned:
+            getattr(self, f"destroy_{kind}")(entity)
+        self._owned = []
+        self._learner = None
+
+    @property
+    def learner(self) -> Learner:
+        """There between configure and clean-up."""
+        if self._learner is None:
+            raise RuntimeError("the learner is not configured")
+        return self._learner
+
+    # -- input: copy and return -------------------------------------------------------------------------------------
+
+    def _on_image(self, message: Image) -> None:
+        if not self.active:
+            return
+        camera = self.learner.camera
+        try:
+            image = decode_image(
+                message.data, width=message.width, height=message.height, step=message.step,
+                encoding=message.encoding, expected=(camera.width, camera.height),
+            )  # fmt: skip
+        except FrameError as error:
+            self._reject(stamp_to_seconds(message.header.stamp), str(error))
+            return
+        with self._inbox:
+            self._aligner.add_image(stamp_to_seconds(message.header.stamp), image)
+            self._inbox.notify_all()
+
+    def _on_joints(self, message: JointState) -> None:
+        if not self.active:
+            return
+        positions = dict(zip(message.name, message.position, strict=False))
+        velocities = dict(zip(message.name, message.velocity, strict=False))
+        self.learner.check_joints(positions)
+        finite = {name: v for name, v in velocities.items() if abs(v) < 1e6}  # NaN compares false
+        with self._inbox:
+            self._aligner.add_joints(stamp_to_seconds(message.header.stamp), positions, finite)
+            self._inbox.notify_all()
+
+    def _on_command(self, message: CommandMessage) -> None:
+        if not self.active:
+            return
+        command = convert.command_from_message(message)
+        if not all(abs(v) < 1e3 for v in command.velocity):
+            raise ValueError(
+                f"executed command {command.sequence} has velocity {command.velocity.tolist()} m/s; not used"
+            )
+        with self._inbox:
+            self._aligner.add_command(
+                ExecutedCommand(command.stamp, command.velocity, command.duration, command.ramp)
+            )
+            self._inbox.notify_all()
+
+    def _on_save(self, request: Save.Request, response: Save.Response) -> Save.Response:
+        path = Path(request.path) if request.path else self._checkpoint
+        if path is None:
+            response.message = "no path was given and the parameter 'checkpoint' is empty; nothing was written"
+            return response
+        with self._model_lock:
+            arrays = self.learner.checkpoint()
+        write_arrays(path, arrays)
+        response.success, response.hash = True, str(arrays["hash"])
+        response.message = f"wrote {path} ({self.learner.model.step} transitions)"
+        return response
+
+    def _on_load(self, request: Load.Request, response: Load.Response) -> Load.Response:
+        with self._model_lock:
+            try:
+                response.message = f"loaded {self.learner.load(request.path)}"
+                response.success = True
+            except CheckpointError as error:
+                response.message = f"{error}; keeping the model in use"
+            response.hash = self.learner.model.posterior().hash
+        with self._inbox:
+            self._aligner.interrupt("another model was loaded")
+            self._last_sent["posterior"] = -1e9
+        return response
+
+    # -- work ---------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._inbox:
+                aligned = self._next()
+                while aligned is None and not self._stopping:
+                    self._inbox.wait(LOOK)
+                    aligned = self._next()
+                if self._stopping or aligned is None:
+                    return
+            try:
+                with self._model_lock:
+                    result = self.learner.step(aligned)
+                    self._publish(aligned, result)
+            except FrameError as error:
+                self._interrupt("the last frame was rejected")
+                self._reject(aligned.frame.stamp, str(error))
+            except Exception as error:  # the node lives: the next frame may be fine
+                self._interrupt("the last step failed")
+                self.report_error("in a learning step", error)
+
+    def _interrupt(self, why: str) -> None:
+        with self._inbox:
+            self._aligner.interrupt(why)
+
+    def _next(self) -> Aligned | None:
+        """The next frame; in lockstep one without its command is used once patience (of real time) has run out."""
+        aligned = self._aligner.pop()
+        if aligned is not None or not self._aligner.waiting:
+            self._waiting_since = None
+            return aligned
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+        if self.params.lockstep and time.monotonic() - self._waiting_since > self.params.lockstep_patience:
+            self._waiting_since = None
+            return self._aligner.pop(force=True)
+        return None
+
+    # -- output -------------------------------------------------------------------------------------------------------
+
+    def _publish(self, aligned: Aligned, result: StepResult) -> None:
+        stamp, model = aligned.frame.stamp, self.learner.model
+        if self._due("posterior", self.params.posterior_period, stamp):
+            posterior = model.posterior()
+            if posterior.version != self._sent_version:
+                self._posteriors.publish(convert.posterior_to_message(posterior, stamp, self._frame_id))
+                self._sent_version = posterior.version
+        self._beliefs.publish(
+            convert.belief_to_message(
+                result.belief, frame_id=self._frame_id, posterior_version=self._sent_version,
+                joint_state_stamp=seconds_to_stamp(aligned.joints.stamp),
+            )  # fmt: skip
+        )
+        if self._due("graph", self.params.graph_period, stamp):
+            self._graphs.publish(convert.graph_to_message(model.graph(), stamp, self._sent_version))
+        self._report(stamp, result, result.note)
+        if self._checkpoint is not None and self._due("checkpoint", self.params.checkpoint_period, stamp):
+            self._write_checkpoint(self._checkpoint)
+
+    def _due(self, what: str, period: float, stamp: float) -> bool:
+        """True once per `period` s of camera time; also after the clock has gone back."""
+        last = self._last_sent[what]
+        if last <= stamp < last + period - 0.25 * self.params.period:
+            return False
+        self._last_sent[what] = stamp
+        return True
+
+    def _write_checkpoint(self, path: Path) -> None:
+        """In a thread of its own: the disc may take longer than a frame. A write still under way is let finish."""
+        if self._writer is not None and self._writer.is_alive():
+            return
+        arrays = self.learner.checkpoint()
+        self._writer = threading.Thread(
+            target=self.guarded(write_arrays), args=(path, arrays), name="checkpoint", daemon=True
+        )
+        self._writer.start()
+
+    def _reject(self, stamp: float, note: str) -> None:
+        self._rejected += 1
+        self._report(stamp, None, note)
+
+    def _report(self, stamp: float, result: StepResult | None, note: str) -> None:
+        counts, model = self._aligner.counts, self.learner.model
+        message = StepReport(
+            header=convert.header(stamp, self._frame_id), step=model.step, posterior_version=self._sent_version,
+            frames_received=counts.frames + self._rejected, frames_dropped=counts.dropped,
+            frames_rejected=self._rejected, commands_received=counts.commands,
+            pairs_rejected=counts.unpaired + counts.jumps, note=note,
+        )  # fmt: skip
+        if result is not None:
+            message.perception_ms, message.update_ms = result.perception_ms, result.update_ms
+            message.refresh_ms, message.surprise = result.refresh_ms, result.surprise
+            message.structure_entropy = model.structure_entropy()
+        self._reports.publish(message)
+
+
+def main() -> None:
+    run(LearnerNode)
+
+
+if __name__ == "__main__":
+    main()

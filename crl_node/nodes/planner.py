@@ -1,0 +1,339 @@
+"""The planner: beliefs in, short joint trajectories out. ONNX Runtime and numpy only, no torch.
+
+On every belief it plans, and sends one command of at most 0.2 s that ends at rest. In lockstep a belief waits for
+the posterior it names and for the joint states of its stamp. In real time, when no belief comes for 1.5 periods, it
+plans again from the last one, and holds once that is too old.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from crl_interfaces.msg import Belief as BeliefMessage
+from crl_interfaces.msg import Command as CommandMessage
+from crl_interfaces.msg import Plan as PlanMessage
+from crl_interfaces.msg import Posterior as PosteriorMessage
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+
+from crl_node.arm.commander import Chunk, TipCommander
+from crl_node.arm.profile import RobotProfile, load_profile
+from crl_node.command import Command
+from crl_node.curiosity.planner import Planner, PlannerConfig
+from crl_node.data import Belief, Plan
+from crl_node.export.onnx_model import write_model
+from crl_node.nodes import convert
+from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
+from crl_node.paths import share
+
+#: A tick is late after this share of a period; its timer looks this often, s.
+LATE, LOOK = 1.5, 0.01
+#: The same complaint is logged at most once in this time, s.
+LOG_PERIOD = 2.0
+DEFAULT_MODEL = "plan_s12_p96_k16_n64_h30.onnx"
+
+
+class PlannerNode(ManagedNode):
+    """Turns beliefs into commands."""
+
+    def __init__(self) -> None:
+        super().__init__("planner")
+        self._owned: list[tuple[str, object]] = []
+        self._planner: Planner | None = None
+        self._logged: dict[str, float] = {}
+        self._joints_stamp = -np.inf
+
+    # -- lifecycle ------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        profile = load_profile(self.params.robot)
+        self._profile = profile
+        self._commander = TipCommander(profile)
+        model = self._model_path()
+        self._planner = Planner(
+            model, self.params.policy, self.params.seed, self._config(profile),
+            provider=self.params.provider, require_gpu=self.params.require_gpu,
+        )  # fmt: skip
+        self._forget()
+        self._plan_ms: deque[float] = deque(maxlen=1000)
+        self._sequence = self._ticks = self._missed = self._repeated = self._holds = self._refused = 0
+        self._ignored = 0  # beliefs that came while not active
+        self._newest_posterior = 0
+        self._problem = ""
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._commands = self.create_lifecycle_publisher(CommandMessage, "planner/command", 10)
+        self._plans = self.create_lifecycle_publisher(PlanMessage, "planner/plan", 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # In real time only the newest belief counts; in lockstep each wants its answer.
+        depth = 10 if self.params.lockstep else 1
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        subscriptions = [
+            self.create_subscription(JointState, "joint_states", self.guarded(self._on_joints), depth),
+            self.create_subscription(BeliefMessage, "learner/belief", self.guarded(self._on_belief), depth),
+            self.create_subscription(
+                PosteriorMessage, "learner/posterior", self.guarded(self._on_posterior), latched
+            ),
+        ]
+        timers = [
+            self.create_timer(LOOK, self.guarded(self._look), clock=steady),
+            self.create_timer(1.0, self.guarded(self._report), clock=steady),
+        ]
+        self._owned = [("publisher", p) for p in (self._commands, self._plans, self._diagnostics)]
+        self._owned += [("subscription", s) for s in subscriptions] + [("timer", t) for t in timers]
+        note = self._planner.session.provider_note
+        self.get_logger().info(
+            f"policy '{self.params.policy}', plan file {model}, {self._planner.provider}"
+            + (f" ({note})" if note else "")
+        )
+
+    def _config(self, profile: RobotProfile) -> PlannerConfig:
+        """What the planner must know of arm, table and camera. ValueError when they do not fit together."""
+        for name, count in (("table", 4), ("camera_eye", 3)):
+            if len(getattr(self.params, name)) != count:
+                raise ValueError(
+                    f"parameter '{name}' holds {len(getattr(self.params, name))} numbers, it must hold {count}"
+                )
+        box, table, margin = profile.workspace, self.params.table, profile.tool_radius
+        low = max(box.x[0], table[0] + margin), max(box.y[0], table[2] + margin)
+        high = min(box.x[1], table[1] - margin), min(box.y[1], table[3] - margin)
+        if low[0] >= high[0] or low[1] >= high[1]:
+            raise ValueError(
+                f"the workspace of '{profile.name}' (x {list(box.x)}, y {list(box.y)} m) and the table {list(table)} m "
+                "have no place in common for the tip"
+            )
+        return PlannerConfig(
+            workspace=(low[0], high[0], low[1], high[1]), table=tuple(table), max_speed=profile.max_tip_speed,
+            camera=tuple(self.params.camera_eye), tool_radius=profile.tool_radius,
+            tool_height=self.params.arm_height, shadow_half_width=self.params.arm_half_width,
+        )  # fmt: skip
+
+    def _model_path(self) -> Path:
+        given = Path(self.params.model) if self.params.model else None
+        return given if given is not None and given.is_file() else share() / "models" / DEFAULT_MODEL
+
+    def _forget(self) -> None:
+        """Nothing seen, nothing planned: also when activated again, an old plan must not go on."""
+        self._belief: Belief | None = None
+        self._belief_message: BeliefMessage | None = None  # lockstep: waits to be answered
+        self._waiting_since = 0.0
+        self._plan: Plan | None = None
+        self._joints: tuple[float, dict[str, float], dict[str, float]] | None = None
+        self._joints_stamp = -np.inf
+        self._last_command: float | None = None
+
+    def start(self) -> None:
+        self._forget()
+
+    def stop(self) -> None:
+        self._belief_message = None
+        planner = self._planner
+        if self.params.model and planner is not None and planner.posterior is not None:
+            template = share() / "models" / DEFAULT_MODEL
+            info = write_model(planner.posterior, self.params.model, template, settings=planner.settings)
+            self.get_logger().info(f"wrote {info.path} with posterior version {info.posterior_version}")
+
+    def teardown(self) -> None:
+        for kind, entity in self._owned:
+            getattr(self, f"destroy_{kind}")(entity)
+        self._owned = []
+        self._planner = None
+
+    @property
+    def planner(self) -> Planner:
+        """There between configure and clean-up."""
+        if self._planner is None:
+            raise RuntimeError("the planner is not configured")
+        return self._planner
+
+    # -- input ----------------------------------------------------------------------------------------------------
+
+    def _on_posterior(self, message: PosteriorMessage) -> None:
+        # Refused ones count as seen: lockstep must not wait for a posterior that will never be used.
+        self._newest_posterior = max(self._newest_posterior, int(message.version))
+        try:
+            self.planner.swap(convert.posterior_from_message(message))
+        except ValueError as error:
+            self._refused += 1
+            self._complain("posterior", f"{error} ({self._refused} refused so far)")
+        self._answer_waiting()
+
+    def _on_joints(self, message: JointState) -> None:
+        stamp = stamp_to_seconds(message.header.stamp)
+        names, q, dq = list(message.name), list(message.position), list(message.velocity)
+        missing = [name for name in self._profile.joint_names if name not in names]
+        if missing or len(q) != len(names):
+            what = f"joint '{missing[0]}' is absent" if missing else f"{len(q)} positions came"
+            self._complain("joints", f"{what} in joint_states at {stamp:.3f} s (got {len(names)} names); holding")
+            self._joints = None
+        else:
+            speeds = dq if len(dq) == len(names) else [0.0] * len(names)
+            if not np.isfinite(q).all():
+                self._complain("joints", f"joint_states at {stamp:.3f} s hold non-finite positions; holding")
+                self._joints = None
+            else:
+                speeds = np.where(np.isfinite(speeds), speeds, 0.0).tolist()
+                self._joints = stamp, dict(zip(names, q, strict=True)), dict(zip(names, speeds, strict=True))
+        self._joints_stamp = stamp
+        self._answer_waiting()
+
+    def _on_belief(self, message: BeliefMessage) -> None:
+        if not self.active:
+            self._ignored += 1
+            return
+        if self.params.lockstep:
+            self._belief_message, self._waiting_since = message, time.monotonic()
+            self._answer_waiting()
+        else:
+            self._belief_message = message
+            self._serve(self.now())
+
+    def _answer_waiting(self, patience_over: bool = False) -> None:
+        """Lockstep: serve the belief once its posterior and its joint states are here."""
+        message = self._belief_message
+        if message is None or not self.active or not self.params.lockstep:
+            return
+        stamp = stamp_to_seconds(message.header.stamp)
+        joints_here = self._joints_stamp >= stamp - 1e-6
+        if not patience_over and (self._newest_posterior < message.posterior_version or not joints_here):
+            return
+        self._serve(stamp)
+
+    # -- planning -------------------------------------------------------------------------------------------------
+
+    def _serve(self, start: float) -> None:
+        """Plan from the newest belief and send the command that starts to act at `start` s."""
+        message, self._belief_message = self._belief_message, None
+        if message is not None:
+            stamp = stamp_to_seconds(message.header.stamp)
+            try:
+                self._belief = convert.belief_from_message(message)
+                plan = self.planner.plan(self._belief, previous=self._plan)
+            except ValueError as error:  # not finite, no body
+                self._belief = None
+                self._complain("belief", f"{error}; holding")
+                self._send(None, start, stamp)
+                return
+        elif self._belief is not None:
+            plan = self.planner.plan(self._belief, previous=self._plan)
+        else:
+            self._send(None, start, start)
+            return
+        self._plan = plan
+        self._plan_ms.append(plan.plan_ms)
+        # An old belief's plan is further along by now.
+        step = int(np.clip((start - plan.stamp) / self.params.period, 0, len(plan.chosen.actions) - 1))
+        self._send(plan.chosen.actions[step].astype(float), start, plan.stamp)
+        self._plans.publish(
+            convert.plan_to_message(plan, policy=self.params.policy, provider=self.planner.provider)
+        )
+
+    def _send(self, velocity: np.ndarray | None, start: float, belief_stamp: float) -> None:
+        """One command; None holds."""
+        chunk: Chunk | None = None
+        if self._joints is not None:
+            _, q, dq = self._joints
+            try:
+                chunk = (
+                    self._commander.hold(q, start)
+                    if velocity is None
+                    else self._commander.chunk(q, dq, velocity, start=start)
+                )
+            except ValueError as error:
+                self._complain("commander", f"{error}; holding")
+        hold = velocity is None or chunk is None
+        self._sequence += 1
+        self._holds += hold
+        command = Command(
+            stamp=start, sequence=self._sequence, belief_stamp=belief_stamp,
+            posterior_version=self.planner.version, hold=hold,
+            velocity=np.zeros(2) if hold or chunk is None else chunk.velocity,
+            duration=self._profile.command_duration, ramp=self._profile.command_ramp,
+            trajectory=None if chunk is None else chunk.trajectory,
+        )  # fmt: skip
+        self._commands.publish(convert.command_to_message(command, self._profile.base_frame))
+        if self._last_command is not None:
+            gap = (start - self._last_command) / self.params.period
+            self._missed += max(0, round(gap) - 1) if gap > LATE + 0.25 else 0
+        self._last_command = start
+        self._ticks += 1
+
+    def _look(self) -> None:
+        """Real time: nothing came for 1.5 periods. Lockstep: what a belief waits for did not come."""
+        if not self.active:
+            return
+        if self.params.lockstep:
+            waits = self._belief_message is not None
+            if waits and time.monotonic() - self._waiting_since > self.params.lockstep_patience:
+                self._complain("patience", "a belief's posterior or joint states did not come; planning without")
+                self._answer_waiting(patience_over=True)
+            return
+        now = self.now()
+        if self._joints is None or (
+            self._last_command is not None and 0 <= now - self._last_command < LATE * self.params.period
+        ):
+            return
+        if self._belief is not None and now - self._belief.stamp > self.params.belief_max_age:
+            self._complain("old", f"no belief since {self._belief.stamp:.3f} s (it is {now:.3f} s); holding")
+            self._belief = None
+        self._repeated += self._belief is not None
+        self._serve(now)
+
+    # -- words ----------------------------------------------------------------------------------------------------
+
+    def _complain(self, reason: str, sentence: str) -> None:
+        """Log a sentence, each reason at most once in LOG_PERIOD."""
+        self._problem = sentence
+        now = time.monotonic()
+        if now - self._logged.get(reason, -np.inf) >= LOG_PERIOD:
+            self._logged[reason] = now
+            self.get_logger().warning(sentence)
+
+    def _report(self) -> None:
+        planner = self._planner
+        if planner is None:
+            return
+        p50, p99 = np.percentile(self._plan_ms, [50, 99]) if self._plan_ms else (np.nan, np.nan)
+        values = {
+            "active": self.active,
+            "policy": self.params.policy,
+            "provider": planner.provider,
+            "provider_note": planner.session.provider_note,
+            "plan_ms_p50": f"{p50:.2f}",
+            "plan_ms_p99": f"{p99:.2f}",
+            "swap_ms": f"{planner.session.swap_ms:.3f}",
+            "swaps": planner.session.swaps,
+            "posterior_version": planner.version,
+            "posteriors_refused": self._refused,
+            "ticks": self._ticks,
+            "missed": self._missed,
+            "repeated_beliefs": self._repeated,
+            "holds": self._holds,
+            "ignored": self._ignored,
+            "gave_up": planner.gave_up,
+            "errors": self.error_count,
+            "last_problem": self._problem,
+        }
+        label = self._plan.chosen.label if self._plan is not None else "no plan yet"
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.WARN if self.active and self._belief is None else DiagnosticStatus.OK,
+            name=f"{self.get_fully_qualified_name()}: planner",
+            hardware_id=planner.provider,
+            message=label if self.active else "not active: nothing is sent",
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
+        message = DiagnosticArray(header=convert.header(max(self.now(), 0.0)), status=[status])
+        self._diagnostics.publish(message)
+
+
+def main() -> None:
+    """Entry point of the executable `planner`."""
+    run(PlannerNode)
+
+
+if __name__ == "__main__":
+    main()
