@@ -34,7 +34,9 @@ class ModelConfig:
     certainty: float = 0.9  # existence above which a slot counts as certain
     absent_after: int = 50  # beliefs after which a lost slot leaves the planner's posterior
     settle: int = 2  # beliefs after registration in which nothing is learned about a slot
-    least_visible: float = 0.3  # share of a slot that must be in view before and after to learn from it
+    #: Share of a slot that must be in view before and after to learn from it. What is seen by half follows its thing a
+    #: frame late, which looks like inertia (of weight 2, in one run).
+    least_visible: float = 0.6
     most_position_std: float = 0.008  # m, beliefs less certain than this teach nothing
     most_deviation: float = 4.0  # predicted standard deviations beyond which a step's influence is bounded
     least_deviation: float = 0.002  # m per step, smallest predicted standard deviation for that purpose
@@ -123,7 +125,8 @@ class WorldModel:
             return Observation(False, 0.0)  # the step of the body is an input of every other variable
         body_step = step[BODY, :2]
         phi_motion, phi_light = self._phi(state, action, body_step, scene)
-        regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
+        regime = np.where(terms.disturbed(state, body_step, scene), CONTACT, FREE)
+        light_regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
         residual, variance = _predictive(self.motion, phi_motion, step[:, :2], regime)
         density = 0.5 * (np.square(residual) / variance[:, None] + np.log(2.0 * np.pi * variance)[:, None]).sum(axis=1)
         credible = np.maximum(variance, config.least_deviation**2)
@@ -132,7 +135,7 @@ class WorldModel:
         self.motion.statistics.add(with_tail, step[:, :2], regime, weight)
         lit = use.copy()
         lit[BODY] = False
-        self.brightness.statistics.add(phi_light[:, None, :], step[:, 4:5], regime, lit.astype(float))
+        self.brightness.statistics.add(phi_light[:, None, :], step[:, 4:5], light_regime, lit.astype(float))
         self.step += 1
         self._dirty = True
         surprise = float(density[use].mean()) if use.any() else 0.0
@@ -274,9 +277,12 @@ class WorldModel:
             ],
             axis=-1,
         )
-        regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
+        regime = np.where(terms.disturbed(state, body_step, scene), CONTACT, FREE)
+        light_regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
         every = np.arange(MAX_SLOTS)
-        noise = np.stack([self.motion.noise[every, regime]] * 2 + [self.brightness.noise[every, regime]], axis=-1)
+        noise = np.stack(
+            [self.motion.noise[every, regime]] * 2 + [self.brightness.noise[every, light_regime]], axis=-1
+        )
         std = np.sqrt(draws.var(axis=1) + np.square(noise))
         out_mean = np.zeros((len(belief.ids), 3))
         out_std = np.tile([MOTION_NOISE.std[FREE], MOTION_NOISE.std[FREE], BRIGHTNESS_NOISE.std[FREE]], (len(rows), 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from types import FrameType, SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -25,6 +27,8 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 EXIT_BAD_PARAMETERS = 2
 #: How long one wait for work may last, s: a signal is served no later than this.
 _SPIN_SECONDS = 0.2
+#: How long a node that stops waits for its subscribers to take its last messages, s.
+_FLUSH_SECONDS = 0.3
 
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 
@@ -121,6 +125,7 @@ class ManagedNode(Guard, LifecycleNode):
         self.active = False
         # Even when `stop` fails the node counts as stopped: staying active is the one wrong answer.
         self._step("deactivate", self.stop)
+        self._flush()
         super().on_deactivate(state)
         return SUCCESS
 
@@ -145,6 +150,13 @@ class ManagedNode(Guard, LifecycleNode):
             self.report_error(f"while trying to {what}", error, done)
             return False
         return True
+
+    def _flush(self) -> None:
+        """Wait until subscribers have what `stop` published: a process that ends takes unread messages with it."""
+        deadline = time.monotonic() + _FLUSH_SECONDS
+        for publisher in self.publishers:
+            left = max(deadline - time.monotonic(), 0.0)
+            publisher.wait_for_all_acked(Duration(nanoseconds=int(left * 1e9)))
 
     def close(self) -> None:
         """Leave by the lifecycle's own way from whatever state the node is in."""

@@ -33,6 +33,12 @@ _LABEL = {
     Transition.TRANSITION_DEACTIVATE: "deactivate",
     Transition.TRANSITION_CLEANUP: "clean up",
 }
+_GOAL = {
+    Transition.TRANSITION_CONFIGURE: INACTIVE,
+    Transition.TRANSITION_ACTIVATE: ACTIVE,
+    Transition.TRANSITION_DEACTIVATE: INACTIVE,
+    Transition.TRANSITION_CLEANUP: UNCONFIGURED,
+}
 #: A get_state that takes longer is asked again, s: the node may be busy or dead.
 _STATE_TIMEOUT = 2.0
 #: A state that is believed is asked for again after this time, s: a killed node comes back unconfigured.
@@ -61,6 +67,8 @@ class Member:
     asked_at: float = 0.0  # steady s, when `state` was asked for
     pending: Future | None = None
     pending_since: float = 0.0
+    check: Future | None = None  # a get_state beside a transition that takes long
+    check_since: float = 0.0
     transition: int | None = None  # None while `pending` is a get_state
     failures: int = 0
     note: str = ""
@@ -164,7 +172,7 @@ class Manager(Guard, Node):
         if not member.change_state.service_is_ready():
             return
         member.pending = member.change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        member.pending_since, member.transition = now, transition
+        member.pending_since, member.transition, member.check = now, transition, None
 
     def _collect(self, member: Member, now: float) -> None:
         """Take the answer of a pending call, or give it up."""
@@ -180,6 +188,8 @@ class Manager(Guard, Node):
                 self._after_change(member, transition, answer.success)
                 self._ask_state(member, now)
             return
+        if transition is not None and self._answered_by_state(member, transition, now):
+            return
         limit = _STATE_TIMEOUT if transition is None else self.params.configure_timeout
         service = member.get_state if transition is None else member.change_state
         gone = not service.service_is_ready()
@@ -190,6 +200,30 @@ class Manager(Guard, Node):
                 self._believe(member, UNKNOWN)
             elif transition is not None:
                 self._after_change(member, transition, False)
+
+    def _answered_by_state(self, member: Member, transition: int, now: float) -> bool:
+        """A transition's answer can be lost (rmw drops it when it has not discovered the client yet): ask the state.
+
+        The node serves requests one after the other, so a state told after the transition was asked for is its result.
+        """
+        if member.check is None:
+            if now - max(member.pending_since, member.check_since) > _STATE_TIMEOUT:
+                member.check_since = now
+                if member.get_state.service_is_ready():
+                    member.check = member.get_state.call_async(GetState.Request())
+            return False
+        if not member.check.done():
+            return False
+        state = _name(member.check.result().current_state)
+        member.check = None
+        if state == UNKNOWN:
+            return False
+        if member.pending is not None:
+            member.change_state.remove_pending_request(member.pending)
+        member.pending = None
+        self._after_change(member, transition, state == _GOAL[transition])
+        self._believe(member, state)
+        return True
 
     def _after_change(self, member: Member, transition: int, success: bool) -> None:
         label = _LABEL[transition]

@@ -19,6 +19,8 @@ from crl_node.nodes.base import ManagedNode, run
 class Fake(ManagedNode):
     def __init__(self):
         super().__init__(name)
+        if fail == "answers":  # they are lost on the way
+            self._service_change_state.send_response = lambda response, header: None
     def note(self, what):
         with life.open("a") as file:
             file.write(f"{what} {name}\\n")
@@ -100,6 +102,14 @@ def test_a_node_that_cannot_be_configured_fails_the_system_with_its_name(
     phases = system_phases(ros_domain)
     ros_domain.wait_until(lambda: "failed" in phases, "the system to fail")
     assert "'b' failed to configure (2 of 2 attempts)" in manager.log()
+
+
+def test_lost_answers_do_not_hold_the_system_up(ros_domain: Any, node_process: Any, fake: Any) -> None:
+    fake("a", fail="answers")
+    node_process("manager", {"nodes": ["a"], "configure_timeout": 3600.0})
+    phases = system_phases(ros_domain)
+    ros_domain.wait_until(lambda: "running" in phases, "the system to run")
+    assert fake.life() == ["setup a", "start a"]
 
 
 def test_without_autostart_nothing_moves_until_startup_is_called(

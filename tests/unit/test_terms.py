@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crl_node.data import ACTION_PARENT, NO_PARENT, Term, TermKind
-from crl_node.mechanisms.terms import DEAD_ZONE, Scene, TermTable, advance, describe, features, in_contact
+from crl_node.mechanisms.terms import DEAD_ZONE, Scene, TermTable, advance, describe, disturbed, features, in_contact
 
 WALL = np.array([0.38, 0.82, -0.30, 0.30])
 
@@ -136,3 +136,15 @@ def test_a_term_can_be_said_in_words() -> None:
     assert describe(Term(TermKind.PUSH, 1, 2, 0.057), names) == "push(slot_7, r=0.057)"
     assert describe(Term(TermKind.ACTION, 0, ACTION_PARENT), names) == "action(action)"
     assert describe(Term(TermKind.INERTIA, 1), names) == "inertia"
+
+
+def test_only_what_is_approached_or_moves_has_the_noise_of_contact() -> None:
+    where = np.zeros((5, 5))
+    where[:, :2] = [[0.50, 0.0], [0.545, 0.0], [0.60, 0.0], [0.70, 0.2], [0.50, -0.2]]
+    where[3, 2] = 0.1  # moves by itself
+    at_rest = disturbed(where, np.zeros(2), scene(5))
+    assert at_rest.tolist() == [False, False, False, True, False]
+    pushed = disturbed(where, np.array([0.01, 0.0]), scene(5))
+    assert pushed.tolist() == [True, True, False, True, False]
+    retreating = disturbed(where, np.array([-0.01, 0.0]), scene(5))
+    assert retreating.tolist() == [False, False, False, True, False]
