@@ -18,6 +18,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+#: m, a thing whose path is longer was moved.
+MOVED = 0.05
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -95,8 +98,10 @@ def row(spec: RunSpec, report: dict[str, Any]) -> dict[str, Any]:
         "contact_r2_60": report.get("contact_r2_60"),
         "edge_auroc": report.get("edge_auroc"),
         "mechanisms": mechanisms,
-        "things_moved": sum(metres > 0.05 for metres in report.get("moved", {}).values()),
+        "things_moved": sum(metres > MOVED for metres in report.get("moved", {}).values()),
         "metres_moved": sum(report.get("moved", {}).values()),
+        "things_moved_60": sum(metres > MOVED for metres in report.get("moved_60", {}).values()),
+        "metres_moved_60": sum(report.get("moved_60", {}).values()),
         "ticks": report.get("ticks"),
         "latency_ms": report.get("latency_ms"),
         "bag_share": sum(topic["recorded"] for topic in bag) / sent if sent else None,
@@ -121,7 +126,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         out[name] = {"runs": len(members)}
         for key in (
             "slot_r2_median", "slot_r2_worst", "last_first_seen", "identity_swaps", "lamp_auroc", "contact_r2",
-            "contact_r2_60", "edge_auroc", "things_moved", "metres_moved",
+            "contact_r2_60", "edge_auroc", "things_moved", "metres_moved", "things_moved_60", "metres_moved_60",
         ):  # fmt: skip
             values = [m[key] for m in members if m[key] is not None]
             if values:

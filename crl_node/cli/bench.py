@@ -77,7 +77,7 @@ def runs(
     specs = module.matrix(worlds.split(","), _numbers(seeds), policies.split(","), seconds)
     keys = (
         "slot_r2_median", "slot_r2_worst", "identity_swaps", "lamp_auroc", "contact_r2", "contact_r2_60", "edge_auroc",
-        "things_moved", "metres_moved",
+        "things_moved_60", "metres_moved_60",
     )  # fmt: skip
     table = Table("run", *keys, box=None)
     rows = []
@@ -90,7 +90,7 @@ def runs(
         )
         table.add_row(spec.name, *(_text(row.get(key)) for key in keys))
     result = {"machine": module.machine_load(), "rows": rows, "summary": module.summary(rows)}
-    for key in ("contact_r2_60", "contact_r2", "metres_moved", "things_moved"):
+    for key in ("contact_r2_60", "metres_moved_60", "things_moved_60"):
         for other in set(policies.split(",")) - {"curious"}:
             result[f"{key}: curious against {other}"] = module.paired(rows, key, "curious", other)
     console.print(table)

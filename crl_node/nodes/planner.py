@@ -190,7 +190,7 @@ class PlannerNode(ManagedNode):
             self._answer_waiting()
         else:
             self._belief_message = message
-            self._serve(self.now())
+            self._serve(None)
 
     def _answer_waiting(self, patience_over: bool = False) -> None:
         """Lockstep: serve the belief once its posterior and its joint states are here."""
@@ -205,8 +205,12 @@ class PlannerNode(ManagedNode):
 
     # -- planning -------------------------------------------------------------------------------------------------
 
-    def _serve(self, start: float) -> None:
-        """Plan from the newest belief and send the command that starts to act at `start` s."""
+    def _serve(self, start: float | None) -> None:
+        """Plan from the newest belief and send the command that starts to act at `start` s.
+
+        None: now, read when the plan is made. A command stamped before its planning would join the motion under way
+        in the past, with a jump of as much as the planning took.
+        """
         message, self._belief_message = self._belief_message, None
         if message is not None:
             stamp = stamp_to_seconds(message.header.stamp)
@@ -216,18 +220,20 @@ class PlannerNode(ManagedNode):
             except ValueError as error:  # not finite, no body
                 self._belief = None
                 self._complain("belief", f"{error}; holding")
-                self._send(None, start, stamp)
+                self._send(None, self.now() if start is None else start, stamp)
                 return
         elif self._belief is not None:
             plan = self.planner.plan(self._belief, previous=self._plan)
         else:
-            self._send(None, start, start)
+            begin = self.now() if start is None else start
+            self._send(None, begin, begin)
             return
+        begin = self.now() if start is None else start
         self._plan = plan
         self._plan_ms.append(plan.plan_ms)
         # An old belief's plan is further along by now.
-        step = int(np.clip((start - plan.stamp) / self.params.period, 0, len(plan.chosen.actions) - 1))
-        self._send(plan.chosen.actions[step].astype(float), start, plan.stamp)
+        step = int(np.clip((begin - plan.stamp) / self.params.period, 0, len(plan.chosen.actions) - 1))
+        self._send(plan.chosen.actions[step].astype(float), begin, plan.stamp)
         self._plans.publish(
             convert.plan_to_message(plan, policy=self.params.policy, provider=self.planner.provider)
         )
@@ -281,7 +287,7 @@ class PlannerNode(ManagedNode):
             self._complain("old", f"no belief since {self._belief.stamp:.3f} s (it is {now:.3f} s); holding")
             self._belief = None
         self._repeated += self._belief is not None
-        self._serve(now)
+        self._serve(None)
 
     # -- words ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import numpy as np
 from crl_node import __version__
 from crl_node.evaluation.evaluate import Evaluation
 from crl_node.evaluation.run import RunData
-from crl_node.evaluation.slots import total_swaps
+from crl_node.evaluation.slots import path_lengths, total_swaps
 from crl_node.report.words import laws
 
 SCHEMA = 1
@@ -123,6 +123,7 @@ def collect(run: RunData, evaluation: Evaluation, facts: Mapping[str, Any]) -> d
             },
             "surprise": series([(s.stamp - run.start, s.surprise) for s in run.steps]),
             "moved": evaluation.moved,
+            "moved_60": path_lengths([t for t in run.truths if t.stamp - run.start <= 60.0]),
             "providers": sorted({p.provider for p in run.plans if p.provider}),
             "versions": facts.get("versions") or versions(),
             "memory_mb": memory(facts),

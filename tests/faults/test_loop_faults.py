@@ -36,11 +36,11 @@ def seconds(stamp: Any) -> float:
 
 
 class Loop:
-    """All nodes of a run, at half of real time so that a busy machine changes nothing."""
+    """All nodes of a run, at a quarter of real time so that a busy machine changes nothing."""
 
     def __init__(self, domain: Any, start: Callable[..., Any]) -> None:
         self.domain, self._start = domain, start
-        self.options = SimOptions(out=domain.folder / "run", world="four_cubes", seconds=0.0, rtf=0.5)
+        self.options = SimOptions(out=domain.folder / "run", world="four_cubes", seconds=0.0, rtf=0.25)
         self._specs = {spec.name: spec for spec in nodes(self.options)}
         self.processes = {name: self.start(name) for name in self._specs}
         self.truth = domain.collect(GroundTruth, "sim/ground_truth")

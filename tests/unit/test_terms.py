@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from crl_node.data import ACTION_PARENT, NO_PARENT, Term, TermKind
-from crl_node.mechanisms.terms import DEAD_ZONE, Scene, TermTable, advance, describe, disturbed, features, in_contact
+from crl_node.mechanisms.terms import (
+    DEAD_ZONE,
+    Scene,
+    TermTable,
+    advance,
+    describe,
+    disturbed,
+    features,
+    in_contact,
+)
 
 WALL = np.array([0.38, 0.82, -0.30, 0.30])
 
