@@ -9,13 +9,11 @@ Nothing moves before the gate is active: start with autostart:=false and call /m
 from datetime import datetime
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, SetEnvironmentVariable
-from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch import LaunchDescription
+from launch.actions import SetEnvironmentVariable
 
-from crl_node.system import POLICIES, RESPAWNED, THREAD_PINS, RobotOptions, robot_nodes
+from crl_node.nodes.launching import description, node_actions
+from crl_node.system import POLICIES, THREAD_PINS, RobotOptions, robot_nodes
 
 #: name, default, description, choices
 ARGUMENTS = (
@@ -35,9 +33,8 @@ ARGUMENTS = (
 )
 
 
-def start(context: LaunchContext) -> list:
+def start(given: dict[str, str]) -> list:
     """The actions, once the arguments are known."""
-    given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     out = Path(given["out"] or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}_robot").absolute()
     options = RobotOptions(
         out=out,
@@ -54,34 +51,9 @@ def start(context: LaunchContext) -> list:
     specs = robot_nodes(options)
     out.mkdir(parents=True, exist_ok=True)
     actions: list = [SetEnvironmentVariable(name, "1") for name in THREAD_PINS]
-    for spec in specs:
-        respawn = spec.name in RESPAWNED
-        actions.append(
-            Node(
-                package="crl_node",
-                executable=spec.executable,
-                name=spec.name,
-                namespace=given["namespace"],
-                parameters=[spec.parameters, *([given["params_file"]] if given["params_file"] else [])],
-                remappings=list(spec.remappings.items()),
-                arguments=["--ros-args", "--log-level", given["log_level"]],
-                output="screen",
-                respawn=respawn,
-                respawn_delay=0.5 if respawn else None,
-                on_exit=None if respawn else [EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))],
-            )
-        )
-    return actions
+    return actions + node_actions(specs, given)
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declared arguments, then everything else."""
-    return LaunchDescription(
-        [
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
-                for name, default, text, choices in ARGUMENTS
-            ),
-            OpaqueFunction(function=start),
-        ]
-    )
+    """What `ros2 launch` asks for."""
+    return description(ARGUMENTS, start)

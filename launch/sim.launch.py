@@ -3,14 +3,12 @@
 from datetime import datetime
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, SetEnvironmentVariable
-from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch import LaunchDescription
+from launch.actions import SetEnvironmentVariable
 
+from crl_node.nodes.launching import description, node_actions
 from crl_node.paths import dds_profile
-from crl_node.system import POLICIES, RESPAWNED, THREAD_PINS, SimOptions, nodes
+from crl_node.system import POLICIES, THREAD_PINS, SimOptions, nodes
 
 #: name, default, description, choices
 ARGUMENTS = (
@@ -31,9 +29,8 @@ ARGUMENTS = (
 )
 
 
-def start(context: LaunchContext) -> list:
+def start(given: dict[str, str]) -> list:
     """The actions, once the arguments are known."""
-    given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     true = {name: given[name].lower() == "true" for name in ("lockstep", "use_sim_time", "autostart")}
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}_{Path(given['world']).stem}"
     out = Path(given["out"] or Path("runs") / stamp).absolute()
@@ -56,34 +53,9 @@ def start(context: LaunchContext) -> list:
             "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
         }
     actions: list = [SetEnvironmentVariable(name, value) for name, value in environment.items()]
-    for spec in specs:
-        respawn = spec.name in RESPAWNED
-        actions.append(
-            Node(
-                package="crl_node",
-                executable=spec.executable,
-                name=spec.name,
-                namespace=given["namespace"],
-                parameters=[spec.parameters, *([given["params_file"]] if given["params_file"] else [])],
-                remappings=list(spec.remappings.items()),
-                arguments=["--ros-args", "--log-level", given["log_level"]],
-                output="screen",
-                respawn=respawn,
-                respawn_delay=0.5 if respawn else None,
-                on_exit=None if respawn else [EmitEvent(event=Shutdown(reason=f"{spec.name} ended"))],
-            )
-        )
-    return actions
+    return actions + node_actions(specs, given)
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declared arguments, then everything else."""
-    return LaunchDescription(
-        [
-            *(
-                DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
-                for name, default, text, choices in ARGUMENTS
-            ),
-            OpaqueFunction(function=start),
-        ]
-    )
+    """What `ros2 launch` asks for."""
+    return description(ARGUMENTS, start)
