@@ -11,7 +11,8 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point. Mistakes in the user's input end in a sentence, not in a traceback."""
-    from crl_node.cli.app import USAGE_ERROR, user_errors
+    from crl_node.cli.app import user_errors
+    from crl_node.cli.exits import USAGE_ERROR
 
     try:
         app(prog_name="crl")

@@ -14,7 +14,6 @@ from crl_node import __version__
 from crl_node.cli.bench import bench_app
 from crl_node.parameter_spec import ParameterError
 
-FAILURE, USAGE_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 console = Console()
 errors = Console(stderr=True)
 

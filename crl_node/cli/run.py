@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
-from crl_node.cli.app import FAILURE, INTERRUPTED, TERMINATED
+from crl_node.cli.exits import FAILURE, INTERRUPTED, TERMINATED
 from crl_node.cli.live import LiveView, line
 from crl_node.session import Outcome, Session
 from crl_node.status import Status
