@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def run_one(spec: RunSpec, folder: Path) -> dict[str, Any]:
     out = folder / spec.name
     report = out / "report.json"
     if not report.is_file():
+        shutil.rmtree(out, ignore_errors=True)  # a run that was cut short
         command = [
             sys.executable, "-m", "crl_node.cli", "sim", "--headless", "--world", spec.world, "--seed", str(spec.seed),
             "--policy", spec.policy, "--seconds", f"{spec.seconds:g}", "--out", str(out),

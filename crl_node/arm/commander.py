@@ -79,6 +79,10 @@ class TipCommander:
         self._trajectory = JointTrajectory.resting(self.profile.joint_names, self.profile.vector(q))
         self._start = start
 
+    def adopt(self, trajectory: JointTrajectory, start: float) -> None:
+        """Continue from `trajectory`, which is executed from `start` s on instead of the last chunk (a gate's hold)."""
+        self._trajectory, self._start = trajectory.reordered(self.profile.joint_names), start
+
     def reference(self, time: float) -> tuple[Array, Array]:
         """Reference position [J] rad and velocity [J] rad/s at `time` s, on the clock of the chunks' starts."""
         if self._trajectory is None:

@@ -78,6 +78,7 @@ class PlannerNode(ManagedNode):
             self.create_subscription(
                 PosteriorMessage, "learner/posterior", self.guarded(self._on_posterior), latched
             ),
+            self.create_subscription(CommandMessage, "gate/executed", self.guarded(self._on_executed), 10),
         ]
         timers = [
             self.create_timer(LOOK, self.guarded(self._look), clock=steady),
@@ -125,6 +126,7 @@ class PlannerNode(ManagedNode):
         self._joints: tuple[float, dict[str, float], dict[str, float]] | None = None
         self._joints_stamp = -np.inf
         self._last_command: float | None = None
+        self._held = True  # the last command sent was a hold
 
     def start(self) -> None:
         self._forget()
@@ -181,6 +183,14 @@ class PlannerNode(ManagedNode):
         self._joints_stamp = stamp
         self._answer_waiting()
 
+    def _on_executed(self, message: CommandMessage) -> None:
+        """Go on from a hold of the gate's own. Not in lockstep, where it may come before or after the next belief."""
+        if self.params.lockstep or not self.active or not message.hold or self._held:
+            return
+        command = convert.command_from_message(message)
+        if command.trajectory is not None and len(command.trajectory.times):
+            self._commander.adopt(command.trajectory, command.stamp)
+
     def _on_belief(self, message: BeliefMessage) -> None:
         if not self.active:
             self._ignored += 1
@@ -208,8 +218,8 @@ class PlannerNode(ManagedNode):
     def _serve(self, start: float | None) -> None:
         """Plan from the newest belief and send the command that starts to act at `start` s.
 
-        None: now, read when the plan is made. A command stamped before its planning would join the motion under way
-        in the past, with a jump of as much as the planning took.
+        None: `lead` after the plan is made. A command that begins before it arrives joins the motion under way in
+        the past, with a jump of as much as its way took.
         """
         message, self._belief_message = self._belief_message, None
         if message is not None:
@@ -220,15 +230,15 @@ class PlannerNode(ManagedNode):
             except ValueError as error:  # not finite, no body
                 self._belief = None
                 self._complain("belief", f"{error}; holding")
-                self._send(None, self.now() if start is None else start, stamp)
+                self._send(None, self._soon() if start is None else start, stamp)
                 return
         elif self._belief is not None:
             plan = self.planner.plan(self._belief, previous=self._plan)
         else:
-            begin = self.now() if start is None else start
+            begin = self._soon() if start is None else start
             self._send(None, begin, begin)
             return
-        begin = self.now() if start is None else start
+        begin = self._soon() if start is None else start
         self._plan = plan
         self._plan_ms.append(plan.plan_ms)
         # An old belief's plan is further along by now.
@@ -237,6 +247,10 @@ class PlannerNode(ManagedNode):
         self._plans.publish(
             convert.plan_to_message(plan, policy=self.params.policy, provider=self.planner.provider)
         )
+
+    def _soon(self) -> float:
+        """When a command sent now can begin to act, s."""
+        return self.now() + float(self.params.lead)
 
     def _send(self, velocity: np.ndarray | None, start: float, belief_stamp: float) -> None:
         """One command; None holds."""
@@ -251,7 +265,7 @@ class PlannerNode(ManagedNode):
                 )
             except ValueError as error:
                 self._complain("commander", f"{error}; holding")
-        hold = velocity is None or chunk is None
+        hold = self._held = velocity is None or chunk is None
         self._sequence += 1
         self._holds += hold
         command = Command(
@@ -280,7 +294,8 @@ class PlannerNode(ManagedNode):
             return
         now = self.now()
         if self._joints is None or (
-            self._last_command is not None and 0 <= now - self._last_command < LATE * self.params.period
+            self._last_command is not None
+            and -self.params.lead <= now - self._last_command < LATE * self.params.period - self.params.lead
         ):
             return
         if self._belief is not None and now - self._belief.stamp > self.params.belief_max_age:

@@ -8,6 +8,7 @@ import pytest
 from crl_node.arm.commander import Chunk, TipCommander
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import load_profile
+from crl_node.arm.trajectory import JointTrajectory
 from crl_node.data import Array
 
 PROFILE = load_profile("iiwa_sim")
@@ -192,3 +193,17 @@ def test_a_measured_state_that_is_not_finite_is_refused() -> None:
 def test_without_a_reference_there_is_a_sentence() -> None:
     with pytest.raises(RuntimeError, match="no reference yet"):
         TipCommander(PROFILE, ARM).reference(0.0)
+
+
+def test_after_adopting_a_hold_the_next_chunk_goes_on_from_it() -> None:
+    profile = load_profile("iiwa_sim")
+    commander = TipCommander(profile)
+    rest = dict.fromkeys(profile.joint_names, 0.0)
+    commander.reset(profile.home)
+    moving = commander.chunk(profile.home, rest, np.array([0.1, 0.0]), start=0.0)
+    held = JointTrajectory.resting(profile.joint_names, moving.trajectory.sample(0.05)[0])
+    commander.adopt(held, 0.05)
+    q, dq = commander.reference(0.1)
+    assert np.array_equal(q, held.positions[-1]) and not dq.any()
+    after = commander.chunk(profile.named(q), rest, np.array([0.1, 0.0]), start=0.1)
+    assert np.allclose(after.trajectory.positions[0], q) and not after.trajectory.velocities[0].any()
