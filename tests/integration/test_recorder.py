@@ -42,6 +42,7 @@ def test_everything_sent_is_in_the_bag_and_counted(
     ros_domain: Any, node_process: Callable[..., Any], tmp_path: Path
 ) -> None:
     from crl_interfaces.msg import Posterior
+    from rclpy.duration import Duration
     from rclpy.qos import DurabilityPolicy, QoSProfile
 
     bag = tmp_path / "bag"
@@ -54,6 +55,8 @@ def test_everything_sent_is_in_the_bag_and_counted(
         images.publish(camera_frame(n))
         if n % 10 == 0:
             posteriors.publish(Posterior(version=n, weight_mean=array.array("f", [0.5] * 96)))
+    # What is still on its way when the recorder stops is not its loss.
+    assert images.wait_for_all_acked(Duration(seconds=60)) and posteriors.wait_for_all_acked(Duration(seconds=60))
     assert ros_domain.transition("recorder", "deactivate")
     assert ros_domain.transition("recorder", "cleanup")
     assert counts(bag)["/camera/image_raw"]["sent"] == 300
