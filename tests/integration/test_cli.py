@@ -119,6 +119,16 @@ def node_processes(folder: Path) -> list[int]:
     return found
 
 
+def kill_node(folder: Path, name: str) -> None:
+    """SIGKILL to the node `name` of the run."""
+    found = [
+        pid
+        for pid in node_processes(folder)
+        if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    ]
+    os.kill(found[0], signal.SIGKILL)
+
+
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`crl sim` without end, once its loop runs."""
@@ -186,12 +196,7 @@ def test_nothing_outlives_a_killed_crl(tmp_path: Path, running: subprocess.Popen
 
 @pytest.mark.ros
 def test_a_killed_planner_stops_the_run_with_its_name(tmp_path: Path, running: subprocess.Popen[str]) -> None:
-    planners = [
-        pid
-        for pid in node_processes(tmp_path / "run")
-        if b"planner" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    ]
-    os.kill(planners[0], signal.SIGKILL)
+    kill_node(tmp_path / "run", "planner")
     output = running.communicate(timeout=90)[0]
     assert running.returncode == 1
     assert "planner was killed by SIGKILL" in output and "Traceback" not in output
@@ -199,12 +204,7 @@ def test_a_killed_planner_stops_the_run_with_its_name(tmp_path: Path, running: s
 
 @pytest.mark.ros
 def test_a_killed_learner_comes_back_and_the_run_goes_on(tmp_path: Path, running: subprocess.Popen[str]) -> None:
-    learners = [
-        pid
-        for pid in node_processes(tmp_path / "run")
-        if b"learner" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    ]
-    os.kill(learners[0], signal.SIGKILL)
+    kill_node(tmp_path / "run", "learner")
     manager = tmp_path / "run" / "logs" / "manager.log"
     deadline = time.monotonic() + 90
     while manager.read_text().count("learner: activate done") < 2:
