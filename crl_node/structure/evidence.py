@@ -1,11 +1,17 @@
 """Conjugate log evidence of term sets for one variable, many sets at once.
 
-y = Phi w + noise, noise of known variance per regime, w_p ~ N(mu_p, s_p^2) for p in the set M and 0 otherwise.
-In units of the prior (w = s u): Lambda = I + S G S with G = sum_r Phi_r'Phi_r / sigma_r^2, and
-h = S g + mu / s with g = sum_r Phi_r'y_r / sigma_r^2. Then (Bishop 2006, PRML, eq. 3.86, non-zero prior mean)
+y = Phi w + noise, w_p ~ N(mu_p, s_p^2) for p in the set M and 0 otherwise. In units of the prior (w = s u):
+Lambda = I + S G S with G = Phi'Phi, h = S Phi'y + mu / s, and q_M = h_M' Lambda_M^-1 h_M - sum_M (mu/s)^2.
 
-  log p(y | M) = c - 1/2 sum_M (mu/s)^2 - 1/2 log|Lambda_M| + 1/2 h_M' Lambda_M^-1 h_M,
-  c = -1/2 sum_r (n_r log(2 pi sigma_r^2) + y_r'y_r / sigma_r^2).
+Noise known, one variance per regime (G and Phi'y are sums over regimes, each divided by its variance; Bishop 2006,
+PRML, eq. 3.86, non-zero prior mean):
+
+  log p(y | M) = c - 1/2 log|Lambda_M| + 1/2 q_M,   c = -1/2 sum_r (n_r log(2 pi sigma_r^2) + y_r'y_r / sigma_r^2).
+
+Noise unknown and integrated out, sigma^2 ~ InverseGamma(a0, b0), weights N(mu, sigma^2 s^2) (Murphy 2012, eq. 7.71):
+
+  log p(y | M) = c - 1/2 log|Lambda_M| - a log(1 - q_M / (2 b)),   a = a0 + n/2, b = b0 + y'y/2,
+  c = -n/2 log(2 pi) + a0 log b0 - a log b + log Gamma(a) - log Gamma(a0).
 """
 
 from __future__ import annotations
@@ -14,10 +20,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
 from crl_node.data import Array
 
 Bools = NDArray[np.bool_]
+#: Share of y'y below which a residual is rounding error.
+_LEAST_RESIDUAL = 1e-13
 
 
 @dataclass(frozen=True)
@@ -25,16 +34,21 @@ class Problem:
     """Which of F candidate columns drive one variable: data, weight prior and set prior.
 
     At most one column of a group is in a set. Prior: groups are independent; group g is in with probability rho_g
-    and then it is alternative p with probability pi_p; `log_prior_odds` = log(rho_g pi_p / (1 - rho_g)).
+    and then it is alternative p with probability pi_p; `log_prior_odds` = log(rho_g pi_p / (1 - rho_g)). On top of
+    that `size_log_prior` may weigh sets by the number of groups that are in, which makes groups dependent (a rate
+    rho that is itself unknown, see `beta_binomial`).
     """
 
     precision: Array  # [F, F] Lambda, in units of the weight prior
     linear: Array  # [F] h
     constant: float  # c, nats
     prior_mean: Array  # [F] mu
-    prior_std: Array  # [F] s
+    prior_std: Array  # [F] s (of w / sigma where the noise is integrated out)
     group: NDArray[np.int32]  # [F]
     log_prior_odds: Array  # [F] nats, -inf for columns that are not allowed
+    shape: float = np.inf  # a of the noise variance; inf: the noise is known and its variance divided out
+    rate: float = 1.0  # b of the noise variance, unit of y^2
+    size_log_prior: Array | None = None  # [G + 1] nats by number of groups in; None: 0
 
     @property
     def allowed(self) -> Bools:
@@ -45,6 +59,31 @@ class Problem:
     def information(self) -> Array:
         """[F] what the data say about each weight in units of its prior precision (0: nothing)."""
         return np.asarray(np.diag(self.precision) - 1.0)
+
+    @property
+    def pull(self) -> Array:
+        """[F] (mu/s)^2, what a term's prior mean costs when it is in."""
+        return np.asarray(np.square(self.prior_mean / self.prior_std))
+
+    def fit(self, quadratic: Array) -> Array:
+        """Nats that an explained `quadratic` q_M (any shape) is worth against the empty set."""
+        if np.isinf(self.shape):
+            return np.asarray(0.5 * quadratic)
+        # q < 2 b in exact arithmetic (b0 > 0); rounding must not turn a perfect fit into a NaN.
+        return np.asarray(-self.shape * np.log(np.maximum(1.0 - 0.5 * quadratic / self.rate, _LEAST_RESIDUAL)))
+
+    def noise_variance(self, quadratic: Array) -> Array:
+        """E[sigma^2 | y, M] by which weights' covariances are scaled: 1 where the noise is known."""
+        if np.isinf(self.shape):
+            return np.ones_like(np.asarray(quadratic, float))
+        left = self.rate * np.maximum(1.0 - 0.5 * np.asarray(quadratic) / self.rate, _LEAST_RESIDUAL)
+        return np.asarray(left / max(self.shape - 1.0, 0.5))
+
+    def size_nats(self, count: Array) -> Array:
+        """`size_log_prior` at `count` groups (int, any shape)."""
+        if self.size_log_prior is None:
+            return np.zeros(np.shape(count))
+        return np.asarray(self.size_log_prior[np.minimum(count, len(self.size_log_prior) - 1)])
 
     def restricted(self, columns: NDArray[np.int_]) -> Problem:
         """The same problem over some of its columns."""
@@ -72,6 +111,43 @@ def make_problem(
     return Problem(precision, linear, constant, prior_mean, prior_std, group, log_prior_odds)
 
 
+def make_conjugate_problem(
+    gram: Array, cross: Array, square: float, rows: float, *,
+    prior_mean: Array, prior_std: Array, group: NDArray[np.int32], log_prior_odds: Array,
+    shape: float = 1.0, rate: float, size_log_prior: Array | None = None,
+) -> Problem:  # fmt: skip
+    """Problem with the noise variance integrated out, from gram [F, F], cross [F], square and rows of one variable.
+
+    `shape`, `rate`: a0 and b0 of the noise variance's inverse-gamma prior; ValueError unless both are > 0.
+    """
+    if not (shape > 0 and rate > 0):
+        raise ValueError(f"the noise prior InverseGamma({shape}, {rate}) needs both parameters > 0")
+    precision = gram * prior_std[:, None] * prior_std[None]
+    precision[np.diag_indices_from(precision)] += 1.0
+    linear = cross * prior_std + prior_mean / prior_std
+    a, b = shape + 0.5 * rows, rate + 0.5 * square
+    constant = -0.5 * rows * np.log(2.0 * np.pi) + shape * np.log(rate) - a * np.log(b) + gammaln(a) - gammaln(shape)
+    return Problem(
+        precision, linear, float(constant), prior_mean, prior_std, group, log_prior_odds, float(a), float(b),
+        size_log_prior,
+    )  # fmt: skip
+
+
+def beta_binomial(groups: int, *, mean: float, strength: float = 2.0) -> Array:
+    """`size_log_prior` [G + 1] of an unknown rate rho ~ Beta(strength mean, strength (1 - mean)), integrated out.
+
+    p(M) = B(k + a, G - k + b) / B(a, b) for a set of k of G groups (Scott & Berger 2010, Bayes and empirical-Bayes
+    multiplicity adjustment, eq. 8): many candidates do not by themselves make many terms likely. Use with
+    `log_prior_odds` that hold only the share of the alternatives. ValueError unless 0 < mean < 1.
+    """
+    if not 0.0 < mean < 1.0:
+        raise ValueError(f"the mean rate of terms is {mean}, it must lie between 0 and 1")
+    a, b = strength * mean, strength * (1.0 - mean)
+    k = np.arange(groups + 1)
+    return np.asarray(gammaln(k + a) + gammaln(groups - k + b) - gammaln(groups + a + b) - gammaln(a) - gammaln(b)
+                      + gammaln(a + b))  # fmt: skip
+
+
 def log_evidence(problem: Problem, sets: Bools) -> Array:
     """log p(y | M) [N] nats of the term sets [N, F] (set prior not included).
 
@@ -92,18 +168,23 @@ def log_evidence(problem: Problem, sets: Bools) -> Array:
     pivots = np.diagonal(np.linalg.cholesky(border), axis1=1, axis2=2)
     quadratic = corner - np.square(pivots[:, m])
     half_log_det = np.log(pivots[:, :m]).sum(axis=1)
-    pull = mask @ np.square(problem.prior_mean[used] / problem.prior_std[used])
-    return np.asarray(problem.constant - 0.5 * pull - half_log_det + 0.5 * quadratic)
+    return np.asarray(problem.constant - half_log_det + problem.fit(quadratic - mask @ problem.pull[used]))
 
 
 def log_prior(problem: Problem, sets: Bools) -> Array:
-    """log p(M) [N] nats of the sets [N, F] up to the constant sum_g log(1 - rho_g); -inf for forbidden sets."""
+    """log p(M) [N] nats of the sets [N, F] up to a constant (sum_g log(1 - rho_g)); -inf for forbidden sets."""
     used = np.flatnonzero(sets.any(axis=0))
     picked = sets[:, used]
     out = np.where(picked, problem.log_prior_odds[used], 0.0).sum(axis=1)
     groups, position = np.unique(problem.group[used], return_inverse=True)
     counts = picked.astype(float) @ (position[:, None] == np.arange(len(groups)))
+    out = out + problem.size_nats((counts > 0.5).sum(axis=1))
     return np.asarray(np.where((counts > 1.5).any(axis=1), -np.inf, out))
+
+
+def log_score(problem: Problem, sets: Bools) -> Array:
+    """log p(y, M) [N] nats up to a constant: evidence plus set prior."""
+    return log_evidence(problem, sets) + log_prior(problem, sets)
 
 
 def weights_given(problem: Problem, columns: NDArray[np.int_]) -> tuple[Array, Array]:
@@ -111,7 +192,8 @@ def weights_given(problem: Problem, columns: NDArray[np.int_]) -> tuple[Array, A
     scale = problem.prior_std[columns]
     covariance = np.linalg.inv(problem.precision[np.ix_(columns, columns)])
     mean = covariance @ problem.linear[columns]
-    return mean * scale, covariance * scale[:, None] * scale[None]
+    variance = problem.noise_variance(problem.linear[columns] @ mean - problem.pull[columns].sum())
+    return mean * scale, covariance * scale[:, None] * scale[None] * variance
 
 
 def flip_odds(problem: Problem, members: NDArray[np.int_]) -> Array:
@@ -120,33 +202,42 @@ def flip_odds(problem: Problem, members: NDArray[np.int_]) -> Array:
     For p outside the set: odds of {members + p} against {members}; for p inside: odds of {members} against
     {members - p}. Columns whose *group* is held by another member compare replacing that member against dropping it.
     """
-    base = np.square(problem.prior_mean / problem.prior_std)
-    odds = _add_odds(problem, members, base)
+    odds = _add_odds(problem, members)
     if len(members):
         covariance = np.linalg.inv(problem.precision[np.ix_(members, members)])
         mean = covariance @ problem.linear[members]
         spread = np.diag(covariance)
+        pull = problem.pull[members]
+        quadratic = problem.linear[members] @ mean - pull.sum()
+        size = np.array([len(members), len(members) - 1])
         odds[members] = (
-            0.5 * np.log(spread) + 0.5 * np.square(mean) / spread - 0.5 * base[members]
-        ) + problem.log_prior_odds[members]
+            0.5 * np.log(spread)
+            + problem.fit(quadratic) - problem.fit(quadratic - np.square(mean) / spread + pull)
+            - np.subtract(*problem.size_nats(size)[::-1])
+            + problem.log_prior_odds[members]
+        )  # fmt: skip
         for k, member in enumerate(members):
             siblings = np.flatnonzero((problem.group == problem.group[member]) & problem.allowed)
             siblings = siblings[siblings != member]
             if siblings.size:
                 rest = np.delete(members, k)
-                odds[siblings] = _add_odds(problem.restricted(np.concatenate([siblings, rest])),
-                                           np.arange(len(siblings), len(siblings) + len(rest)),
-                                           base[np.concatenate([siblings, rest])])[: len(siblings)]  # fmt: skip
+                judged = problem.restricted(np.concatenate([siblings, rest]))
+                odds[siblings] = _add_odds(judged, np.arange(len(siblings), len(siblings) + len(rest)))[: len(siblings)]
     return odds
 
 
-def _add_odds(problem: Problem, members: NDArray[np.int_], base: Array) -> Array:
+def _add_odds(problem: Problem, members: NDArray[np.int_]) -> Array:
     """[F] log posterior odds of adding each column to `members` (meaningless for members themselves)."""
     pivot, pull = np.diag(problem.precision).copy(), problem.linear.copy()
+    quadratic = 0.0
     if len(members):
         cross = problem.precision[members]
         solved = np.linalg.solve(problem.precision[np.ix_(members, members)], cross)
         pivot -= np.einsum("mf,mf->f", cross, solved)
         pull -= problem.linear[members] @ solved
+        mean = np.linalg.solve(problem.precision[np.ix_(members, members)], problem.linear[members])
+        quadratic = float(problem.linear[members] @ mean - problem.pull[members].sum())
     pivot = np.maximum(pivot, 1.0)  # Lambda - I is positive semidefinite, so every Schur complement is >= 1
-    return np.asarray(-0.5 * np.log(pivot) + 0.5 * np.square(pull) / pivot - 0.5 * base + problem.log_prior_odds)
+    gained = problem.fit(quadratic + np.square(pull) / pivot - problem.pull) - problem.fit(np.array(quadratic))
+    size = problem.size_nats(np.array([len(members), len(members) + 1]))
+    return np.asarray(-0.5 * np.log(pivot) + gained + size[1] - size[0] + problem.log_prior_odds)

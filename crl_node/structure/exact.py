@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from crl_node.data import Array
-from crl_node.structure.engine import Particles, product_sets, systematic
+from crl_node.structure.engine import EachVariable, Particles, Support, product_sets, systematic
 from crl_node.structure.evidence import Bools, Problem, log_evidence, log_prior
 
 #: Sets whose evidence is computed in one batch.
 _BATCH = 4096
 
 
-class ExactEngine:
+class ExactPosterior:
     """Enumerates every set the groups allow; refuses problems with more than `most_sets`."""
 
     def __init__(self, most_sets: int = 1 << 16) -> None:
@@ -48,3 +48,13 @@ class ExactEngine:
     def sample(self, count: int, rng: np.random.Generator) -> Particles:
         chosen = rng.permutation(systematic(self.probability, count, rng))
         return Particles(self.sets[chosen], np.full(count, -np.log(count)))
+
+    def support(self) -> Support:
+        return Support(self.sets, np.log(np.maximum(self.probability, 1e-300)), 0.0)
+
+
+class ExactEngine(EachVariable):
+    """Exact enumeration of every variable, see `ExactPosterior`."""
+
+    def __init__(self, most_sets: int = 1 << 16) -> None:
+        super().__init__(lambda: ExactPosterior(most_sets))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crl_node.data import Array
-from crl_node.structure.engine import Particles, product_sets, systematic
+from crl_node.structure.engine import EachVariable, Particles, Support, product_sets, systematic
 from crl_node.structure.evidence import Bools, Problem, flip_odds, log_evidence, log_prior, weights_given
 
 
@@ -30,7 +30,7 @@ class GreedyConfig:
     informed: float = 1e-3  # weight information (in prior precisions) below which a column has seen no data
 
 
-class GreedyEngine:
+class GreedyPosterior:
     """Structure posterior of one variable; `sets` [N, F] with `probability` [N] and independent odds outside."""
 
     def __init__(self, config: GreedyConfig | None = None) -> None:
@@ -137,6 +137,10 @@ class GreedyEngine:
             sets[rows[taken], columns[picks[taken]]] = True
         return Particles(sets, np.full(count, -np.log(count)))
 
+    def support(self) -> Support:
+        """The enumerated sets; columns judged alone, beside them, are not in it."""
+        return Support(self.sets, np.log(np.maximum(self.probability, 1e-300)), float("nan"))
+
     def weights(self, most_sets: int = 24) -> tuple[Array, Array]:
         """Mean [F] of each weight averaged over structures (0 when out), and std [F] given that the term is in."""
         problem = self.problem
@@ -162,6 +166,13 @@ class GreedyEngine:
         return first, np.where(mass > 1e-9, spread, problem.prior_std)
 
 
+class GreedyEngine(EachVariable):
+    """Greedy search and enumeration around it for every variable, see `GreedyPosterior`."""
+
+    def __init__(self, config: GreedyConfig | None = None) -> None:
+        super().__init__(lambda: GreedyPosterior(config))
+
+
 def _group_softmax(problem: Problem, odds: Array, columns: Bools) -> Array:
     """[F] probability of each of `columns` [F] when its group alone is undecided (the other option is: none)."""
     out = np.zeros(len(odds))
@@ -183,4 +194,9 @@ def _alone_weights(problem: Problem, members: np.ndarray, columns: np.ndarray) -
         pull -= problem.linear[members] @ solved
     pivot = np.maximum(pivot, 1.0)
     scale = problem.prior_std[columns]
-    return scale * pull / pivot, scale / np.sqrt(pivot)
+    quadratic = np.square(pull) / pivot
+    if len(members):
+        held = np.linalg.solve(problem.precision[np.ix_(members, members)], problem.linear[members])
+        quadratic = quadratic + problem.linear[members] @ held - problem.pull[members].sum()
+    variance = problem.noise_variance(quadratic - problem.pull[columns])
+    return scale * pull / pivot, scale * np.sqrt(variance / pivot)

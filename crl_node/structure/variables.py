@@ -16,7 +16,7 @@ from crl_node.mechanisms.grammar import Columns
 from crl_node.mechanisms.statistics import Statistics, expected_residual, noise_std
 from crl_node.posterior import PARTICLES
 from crl_node.structure.evidence import Problem, make_problem, weights_given
-from crl_node.structure.greedy import GreedyConfig, GreedyEngine
+from crl_node.structure.greedy import GreedyConfig, GreedyPosterior
 from crl_node.structure.prior import Experience
 
 
@@ -60,7 +60,7 @@ class Variables:
 
     def refresh(self, slot: int, log_prior_odds: Array, rng: np.random.Generator) -> None:
         """Recompute the posterior of one variable under the set prior `log_prior_odds` [F]."""
-        engine = GreedyEngine(self.greedy)
+        engine = GreedyPosterior(self.greedy)
         engine.best = np.flatnonzero(self.best[slot] & np.isfinite(log_prior_odds))
         self._learn_noise(slot, engine.best)
         problem = self.problem(slot, log_prior_odds)
@@ -99,7 +99,7 @@ class Variables:
                 stats.rows[slot], residual, prior_std=np.array(prior.std), prior_rows=prior.rows, floor=prior.floor
             )
 
-    def _draw(self, slot: int, engine: GreedyEngine, rng: np.random.Generator) -> None:
+    def _draw(self, slot: int, engine: GreedyPosterior, rng: np.random.Generator) -> None:
         """Fill set_mean and draw [K, F]: joint samples of term set and weights."""
         problem = engine.problem
         sets = engine.sample(PARTICLES, rng).sets

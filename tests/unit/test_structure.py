@@ -7,8 +7,8 @@ import pytest
 
 from crl_node.structure.engine import systematic
 from crl_node.structure.evidence import Problem, make_problem
-from crl_node.structure.exact import ExactEngine
-from crl_node.structure.greedy import GreedyConfig, GreedyEngine
+from crl_node.structure.exact import ExactPosterior
+from crl_node.structure.greedy import GreedyConfig, GreedyPosterior
 
 GROUPS = np.array([0, 0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8], np.int32)
 
@@ -33,7 +33,7 @@ def problem(seed: int, rows: int, noise: float = 0.5) -> tuple[Problem, np.ndarr
 @pytest.mark.parametrize("rows", [0, 6, 30, 200])
 def test_greedy_plus_enumeration_agrees_with_exact_enumeration(seed: int, rows: int) -> None:
     data, _ = problem(seed, rows)
-    exact, greedy = ExactEngine(), GreedyEngine(GreedyConfig(most_sets=2048))
+    exact, greedy = ExactPosterior(), GreedyPosterior(GreedyConfig(most_sets=2048))
     exact.update(data)
     greedy.update(data)
     np.testing.assert_allclose(greedy.inclusion(), exact.inclusion(), atol=1e-6)
@@ -43,7 +43,7 @@ def test_greedy_plus_enumeration_agrees_with_exact_enumeration(seed: int, rows: 
 @pytest.mark.parametrize("rows", [30, 200])
 def test_a_short_enumeration_is_close_to_exact_when_the_data_decide_most(seed: int, rows: int) -> None:
     data, _ = problem(seed, rows)
-    exact, greedy = ExactEngine(), GreedyEngine(GreedyConfig(most_sets=128))
+    exact, greedy = ExactPosterior(), GreedyPosterior(GreedyConfig(most_sets=128))
     exact.update(data)
     greedy.update(data)
     np.testing.assert_allclose(greedy.inclusion(), exact.inclusion(), atol=0.05)
@@ -51,7 +51,7 @@ def test_a_short_enumeration_is_close_to_exact_when_the_data_decide_most(seed: i
 
 def test_without_data_inclusion_is_the_prior() -> None:
     data, _ = problem(0, 0)
-    engine = GreedyEngine()
+    engine = GreedyPosterior()
     engine.update(data)
     odds = np.exp(-1.5)
     size = np.bincount(GROUPS)[GROUPS]
@@ -62,7 +62,7 @@ def test_more_data_make_the_posterior_sharper_and_right() -> None:
     entropy = []
     for rows in (4, 40, 400):
         data, truth = problem(3, rows)
-        engine = GreedyEngine()
+        engine = GreedyPosterior()
         engine.update(data)
         p = np.clip(engine.inclusion(), 1e-12, 1 - 1e-12)
         entropy.append(float(-(p * np.log(p) + (1 - p) * np.log1p(-p)).sum()))
@@ -73,7 +73,7 @@ def test_more_data_make_the_posterior_sharper_and_right() -> None:
 def test_the_order_of_the_columns_does_not_matter() -> None:
     data, _ = problem(5, 25)
     order = np.random.default_rng(0).permutation(len(GROUPS))
-    one, two = GreedyEngine(), GreedyEngine()
+    one, two = GreedyPosterior(), GreedyPosterior()
     one.update(data)
     two.update(data.restricted(order))
     np.testing.assert_allclose(two.inclusion(), one.inclusion()[order], atol=1e-8)
@@ -82,10 +82,10 @@ def test_the_order_of_the_columns_does_not_matter() -> None:
 def test_exact_enumeration_refuses_what_it_cannot_finish() -> None:
     data, _ = problem(0, 10)
     with pytest.raises(ValueError, match="use the greedy engine"):
-        ExactEngine(most_sets=100).update(data)
+        ExactPosterior(most_sets=100).update(data)
 
 
-@pytest.mark.parametrize("engine_type", [ExactEngine, GreedyEngine])
+@pytest.mark.parametrize("engine_type", [ExactPosterior, GreedyPosterior])
 def test_particles_have_the_inclusion_probabilities_and_repeat_with_the_seed(engine_type: type) -> None:
     data, _ = problem(8, 12)
     engine = engine_type()
@@ -99,7 +99,7 @@ def test_particles_have_the_inclusion_probabilities_and_repeat_with_the_seed(eng
 
 def test_no_particle_holds_two_alternatives_of_a_group() -> None:
     data, _ = problem(2, 8)
-    engine = GreedyEngine()
+    engine = GreedyPosterior()
     engine.update(data)
     sets = engine.sample(64, np.random.default_rng(0)).sets
     for group in range(GROUPS.max() + 1):
@@ -108,7 +108,7 @@ def test_no_particle_holds_two_alternatives_of_a_group() -> None:
 
 def test_the_work_of_an_update_is_bounded_whatever_the_posterior() -> None:
     data, _ = problem(4, 5, noise=3.0)
-    engine = GreedyEngine(GreedyConfig(most_sets=16, most_groups=3))
+    engine = GreedyPosterior(GreedyConfig(most_sets=16, most_groups=3))
     engine.update(data)
     assert len(engine.sets) <= 16
     assert len(engine.shortlist) <= 3
@@ -116,7 +116,7 @@ def test_the_work_of_an_update_is_bounded_whatever_the_posterior() -> None:
 
 def test_a_warm_start_ends_where_a_cold_start_does() -> None:
     data, _ = problem(6, 60)
-    cold, warm = GreedyEngine(), GreedyEngine()
+    cold, warm = GreedyPosterior(), GreedyPosterior()
     cold.update(data)
     warm.update(problem(6, 20)[0])
     warm.update(data)
@@ -125,7 +125,7 @@ def test_a_warm_start_ends_where_a_cold_start_does() -> None:
 
 def test_averaged_weights_are_zero_where_nothing_is_included_and_right_where_something_is() -> None:
     data, truth = problem(3, 400)
-    engine = GreedyEngine()
+    engine = GreedyPosterior()
     engine.update(data)
     mean, std = engine.weights()
     assert np.abs(mean[~truth]).max() < 0.05
