@@ -79,7 +79,7 @@ class Problem:
         left = self.rate * np.maximum(1.0 - 0.5 * np.asarray(quadratic) / self.rate, _LEAST_RESIDUAL)
         return np.asarray(left / max(self.shape - 1.0, 0.5))
 
-    def size_nats(self, count: Array) -> Array:
+    def size_nats(self, count: NDArray[np.int_]) -> Array:
         """`size_log_prior` at `count` groups (int, any shape)."""
         if self.size_log_prior is None:
             return np.zeros(np.shape(count))

@@ -1,10 +1,10 @@
 """Informed Markov jump chains over term sets, many chains of many variables in step.
 
 Every step knows the odds of all neighbours (add, drop, exchange), so no proposal is wasted: a chain at temperature
-1 / beta leaves M for M' at rate min(1, r^beta), r = p(M'|y) / p(M|y), which satisfies detailed balance, and jumps at once
-instead of waiting (a locally balanced jump process: Zanella 2020, Informed proposals for local MCMC in discrete spaces;
-Power & Goldman 2019, Accelerated sampling on discrete spaces with non-reversible Markov processes). Exchange moves
-carry a chain between causes that look alike; hot chains (beta < 1) find modes that are further apart.
+1 / beta leaves M for M' at rate min(1, r^beta), r = p(M'|y) / p(M|y), which satisfies detailed balance, and jumps at
+once instead of waiting (a locally balanced jump process: Zanella 2020, Informed proposals for local MCMC in discrete
+spaces; Power & Goldman 2019, Accelerated sampling on discrete spaces with non-reversible Markov processes). Exchange
+moves carry a chain between causes that look alike; hot chains (beta < 1) find modes that are further apart.
 
 What is reported does not count visits: every set that was visited or looked at from a neighbour with a score near the
 best carries its exact evidence, and probabilities are renormalised over these sets (`Support`).

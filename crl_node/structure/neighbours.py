@@ -1,7 +1,7 @@
 """Scores of every neighbour of many term sets at once: the arithmetic of chains and searches.
 
 For B states, each a set M of one of V variables' problems, one call gives the log odds of every single move: add a
-column, drop a member, exchange a member for a column. With K = Lambda_MM^-1, S = K Lambda_M:, w = K h_M (block inverse):
+column, drop a member, exchange a member for a column. With K = Lambda_MM^-1, S = K Lambda_M:, w = K h_M:
 
   add j      pivot_j = Lambda_jj - Lambda_jM S_j,        pull_j = h_j - h_M' S_j
   drop i     log|Lambda| grows by log K_ii,              q falls by w_i^2 / K_ii
