@@ -10,15 +10,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from crl_node.alignment import Aligned
+from crl_node.alignment import AlignConfig, Aligned
 from crl_node.arm.kinematics import Arm
-from crl_node.arm.profile import RobotProfile
+from crl_node.arm.profile import RobotProfile, load_profile
 from crl_node.camera import Camera
 from crl_node.checkpoint import Arrays, CheckpointError, load_extra
-from crl_node.data import Belief
+from crl_node.data import Belief, Posterior
 from crl_node.perception.encoder import Encoder
 from crl_node.perception.slots import SlotEncoder
 from crl_node.world_model import ModelConfig, WorldModel
@@ -99,3 +100,70 @@ class Learner:
         self.model, self.encoder = model, encoder
         short = model.posterior().hash[:12]
         return f"{path}: {model.step} transitions, posterior version {model.version}, hash {short}…"
+
+
+def learner_from(parameters: Any) -> Learner:
+    """The learner that `config/parameters/learner.yaml` describes; `parameters` holds its values as attributes.
+
+    The node and the replay both come here: the same parameters give the same learner. ValueError, ProfileError: a
+    sentence about a value that cannot be used.
+    """
+    for name, count in (("table", 4), ("camera_eye", 3), ("camera_target", 3)):
+        if len(getattr(parameters, name)) != count:
+            raise ValueError(f"parameter '{name}' holds {len(getattr(parameters, name))} numbers, it must hold {count}")
+    profile = load_profile(parameters.robot)
+    camera = Camera.look_at(
+        eye=parameters.camera_eye, target=parameters.camera_target, fov_y=parameters.camera_fov,
+        width=parameters.camera_width, height=parameters.camera_height,
+    )  # fmt: skip
+    x_min, x_max, y_min, y_max = parameters.table
+    if not (x_min < x_max and y_min < y_max):
+        raise ValueError(f"parameter 'table' is {parameters.table}, it must be x_min < x_max, y_min < y_max")
+    config = ModelConfig(dt=parameters.period, wall=(x_min, x_max, y_min, y_max))
+    return Learner(profile, camera, config, parameters.seed)
+
+
+def align_config(parameters: Any) -> AlignConfig:
+    """How the learner's streams are paired under `parameters`."""
+    return AlignConfig(
+        period=parameters.period, tolerance=parameters.pair_tolerance, jump=parameters.clock_jump,
+        lockstep=parameters.lockstep,
+    )  # fmt: skip
+
+
+class Schedule:
+    """When posterior, graph and checkpoint are due, in camera time, so that a replay makes the same versions."""
+
+    def __init__(self, parameters: Any) -> None:
+        self._parameters = parameters
+        self._last = {"posterior": -1e9, "graph": -1e9, "checkpoint": -1e9}  # s, camera stamps
+        self.sent_version = 0
+
+    def due(self, what: str, stamp: float) -> bool:
+        """True once per `<what>_period` s of camera time; also after the clock has gone back."""
+        last, period = self._last[what], getattr(self._parameters, f"{what}_period")
+        if last <= stamp < last + period - 0.25 * self._parameters.period:
+            return False
+        self._last[what] = stamp
+        return True
+
+    def posterior(self, model: WorldModel, stamp: float) -> Posterior | None:
+        """The posterior to publish with the belief at `stamp`, None when none is due or it is the one sent last."""
+        if not self.due("posterior", stamp):
+            return None
+        posterior = model.posterior()
+        if posterior.version == self.sent_version:
+            return None
+        self.sent_version = posterior.version
+        return posterior
+
+    def checkpoint(self, model: WorldModel, stamp: float) -> bool:
+        """True when a checkpoint is due. It holds a posterior, which is made here whether or not it gets written."""
+        if not self._parameters.checkpoint or not self.due("checkpoint", stamp):
+            return False
+        model.posterior()
+        return True
+
+    def again(self, what: str) -> None:
+        """Make `what` due with the next frame."""
+        self._last[what] = -1e9

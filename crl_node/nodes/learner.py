@@ -20,15 +20,12 @@ from crl_interfaces.srv import Load, Save
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, JointState
 
-from crl_node.alignment import AlignConfig, Aligned, Aligner, ExecutedCommand
-from crl_node.arm.profile import load_profile
-from crl_node.camera import Camera
+from crl_node.alignment import Aligned, Aligner, ExecutedCommand
 from crl_node.checkpoint import CheckpointError, remove_partial, write_arrays
-from crl_node.learning import Learner, StepResult
+from crl_node.learning import Learner, Schedule, StepResult, align_config, learner_from
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, seconds_to_stamp, stamp_to_seconds
 from crl_node.perception.validate import FrameError, decode_image
-from crl_node.world_model import ModelConfig
 
 #: s, how long the worker sleeps when nothing comes.
 LOOK = 0.1
@@ -53,24 +50,10 @@ class LearnerNode(ManagedNode):
 
     def setup(self) -> None:
         parameters = self.params
-        for name, count in (("table", 4), ("camera_eye", 3), ("camera_target", 3)):
-            if len(getattr(parameters, name)) != count:
-                raise ValueError(
-                    f"parameter '{name}' holds {len(getattr(parameters, name))} numbers, it must hold {count}"
-                )
-        profile = load_profile(parameters.robot)
-        camera = Camera.look_at(
-            eye=parameters.camera_eye, target=parameters.camera_target, fov_y=parameters.camera_fov,
-            width=parameters.camera_width, height=parameters.camera_height,
-        )  # fmt: skip
-        x_min, x_max, y_min, y_max = parameters.table
-        if not (x_min < x_max and y_min < y_max):
-            raise ValueError(f"parameter 'table' is {parameters.table}, it must be x_min < x_max, y_min < y_max")
-        config = ModelConfig(dt=parameters.period, wall=(x_min, x_max, y_min, y_max))
-        self._learner = Learner(profile, camera, config, parameters.seed)
+        self._learner = learner_from(parameters)
         self._checkpoint = Path(parameters.checkpoint) if parameters.checkpoint else None
         self._resume()
-        self._frame_id = profile.base_frame
+        self._frame_id = self._learner.profile.base_frame
         self._rejected = 0
         self._forget()
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -106,15 +89,8 @@ class LearnerNode(ManagedNode):
 
     def _forget(self) -> None:
         """No stream is known: what lies between two activations is not a transition."""
-        parameters = self.params
-        self._aligner = Aligner(
-            AlignConfig(
-                period=parameters.period, tolerance=parameters.pair_tolerance, jump=parameters.clock_jump,
-                lockstep=parameters.lockstep,
-            )  # fmt: skip
-        )
-        self._last_sent = {"posterior": -1e9, "graph": -1e9, "checkpoint": -1e9}  # s, camera stamps
-        self._sent_version = 0
+        self._aligner = Aligner(align_config(self.params))
+        self._schedule = Schedule(self.params)
         self._waiting_since: float | None = None
 
     def start(self) -> None:
@@ -213,7 +189,7 @@ class LearnerNode(ManagedNode):
             response.hash = self.learner.model.posterior().hash
         with self._inbox:
             self._aligner.interrupt("another model was loaded")
-            self._last_sent["posterior"] = -1e9
+            self._schedule.again("posterior")
         return response
 
     # -- work ---------------------------------------------------------------------------------------------------------
@@ -259,30 +235,20 @@ class LearnerNode(ManagedNode):
 
     def _publish(self, aligned: Aligned, result: StepResult) -> None:
         stamp, model = aligned.frame.stamp, self.learner.model
-        if self._due("posterior", self.params.posterior_period, stamp):
-            posterior = model.posterior()
-            if posterior.version != self._sent_version:
-                self._posteriors.publish(convert.posterior_to_message(posterior, stamp, self._frame_id))
-                self._sent_version = posterior.version
+        posterior = self._schedule.posterior(model, stamp)
+        if posterior is not None:
+            self._posteriors.publish(convert.posterior_to_message(posterior, stamp, self._frame_id))
         self._beliefs.publish(
             convert.belief_to_message(
-                result.belief, frame_id=self._frame_id, posterior_version=self._sent_version,
+                result.belief, frame_id=self._frame_id, posterior_version=self._schedule.sent_version,
                 joint_state_stamp=seconds_to_stamp(aligned.joints.stamp),
             )  # fmt: skip
         )
-        if self._due("graph", self.params.graph_period, stamp):
-            self._graphs.publish(convert.graph_to_message(model.graph(), stamp, self._sent_version))
+        if self._schedule.due("graph", stamp):
+            self._graphs.publish(convert.graph_to_message(model.graph(), stamp, self._schedule.sent_version))
         self._report(stamp, result, result.note)
-        if self._checkpoint is not None and self._due("checkpoint", self.params.checkpoint_period, stamp):
+        if self._schedule.checkpoint(model, stamp) and self._checkpoint is not None:
             self._write_checkpoint(self._checkpoint)
-
-    def _due(self, what: str, period: float, stamp: float) -> bool:
-        """True once per `period` s of camera time; also after the clock has gone back."""
-        last = self._last_sent[what]
-        if last <= stamp < last + period - 0.25 * self.params.period:
-            return False
-        self._last_sent[what] = stamp
-        return True
 
     def _write_checkpoint(self, path: Path) -> None:
         """In a thread of its own: the disc may take longer than a frame. A write still under way is let finish."""
@@ -301,7 +267,8 @@ class LearnerNode(ManagedNode):
     def _report(self, stamp: float, result: StepResult | None, note: str) -> None:
         counts, model = self._aligner.counts, self.learner.model
         message = StepReport(
-            header=convert.header(stamp, self._frame_id), step=model.step, posterior_version=self._sent_version,
+            header=convert.header(stamp, self._frame_id), step=model.step,
+            posterior_version=self._schedule.sent_version,
             frames_received=counts.frames + self._rejected, frames_dropped=counts.dropped,
             frames_rejected=self._rejected, commands_received=counts.commands,
             pairs_rejected=counts.unpaired + counts.jumps, note=note,

@@ -22,20 +22,19 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
 from crl_node.arm.commander import Chunk, TipCommander
-from crl_node.arm.profile import RobotProfile, load_profile
+from crl_node.arm.profile import load_profile
 from crl_node.command import Command
-from crl_node.curiosity.planner import Planner, PlannerConfig
+from crl_node.curiosity.assembly import default_model, planner_from
+from crl_node.curiosity.planner import Planner
 from crl_node.data import Belief, Plan
 from crl_node.export.onnx_model import write_model
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
-from crl_node.paths import share
 
 #: A tick is late after this share of a period; its timer looks this often, s.
 LATE, LOOK = 1.5, 0.01
 #: The same complaint is logged at most once in this time, s.
 LOG_PERIOD = 2.0
-DEFAULT_MODEL = "plan_s12_p96_k16_n64_h30.onnx"
 
 
 class PlannerNode(ManagedNode):
@@ -55,10 +54,7 @@ class PlannerNode(ManagedNode):
         self._profile = profile
         self._commander = TipCommander(profile)
         model = self._model_path()
-        self._planner = Planner(
-            model, self.params.policy, self.params.seed, self._config(profile),
-            provider=self.params.provider, require_gpu=self.params.require_gpu,
-        )  # fmt: skip
+        self._planner = planner_from(self.params, profile, model)
         self._forget()
         self._plan_ms: deque[float] = deque(maxlen=1000)
         self._sequence = self._ticks = self._missed = self._repeated = self._holds = self._refused = 0
@@ -92,30 +88,9 @@ class PlannerNode(ManagedNode):
             + (f" ({note})" if note else "")
         )
 
-    def _config(self, profile: RobotProfile) -> PlannerConfig:
-        """What the planner must know of arm, table and camera. ValueError when they do not fit together."""
-        for name, count in (("table", 4), ("camera_eye", 3)):
-            if len(getattr(self.params, name)) != count:
-                raise ValueError(
-                    f"parameter '{name}' holds {len(getattr(self.params, name))} numbers, it must hold {count}"
-                )
-        box, table, margin = profile.workspace, self.params.table, profile.tool_radius
-        low = max(box.x[0], table[0] + margin), max(box.y[0], table[2] + margin)
-        high = min(box.x[1], table[1] - margin), min(box.y[1], table[3] - margin)
-        if low[0] >= high[0] or low[1] >= high[1]:
-            raise ValueError(
-                f"the workspace of '{profile.name}' (x {list(box.x)}, y {list(box.y)} m) and the table {list(table)} m "
-                "have no place in common for the tip"
-            )
-        return PlannerConfig(
-            workspace=(low[0], high[0], low[1], high[1]), table=tuple(table), max_speed=profile.max_tip_speed,
-            camera=tuple(self.params.camera_eye), tool_radius=profile.tool_radius,
-            tool_height=self.params.arm_height, shadow_half_width=self.params.arm_half_width,
-        )  # fmt: skip
-
     def _model_path(self) -> Path:
         given = Path(self.params.model) if self.params.model else None
-        return given if given is not None and given.is_file() else share() / "models" / DEFAULT_MODEL
+        return given if given is not None and given.is_file() else default_model()
 
     def _forget(self) -> None:
         """Nothing seen, nothing planned: also when activated again, an old plan must not go on."""
@@ -135,8 +110,7 @@ class PlannerNode(ManagedNode):
         self._belief_message = None
         planner = self._planner
         if self.params.model and planner is not None and planner.posterior is not None:
-            template = share() / "models" / DEFAULT_MODEL
-            info = write_model(planner.posterior, self.params.model, template, settings=planner.settings)
+            info = write_model(planner.posterior, self.params.model, default_model(), settings=planner.settings)
             self.get_logger().info(f"wrote {info.path} with posterior version {info.posterior_version}")
 
     def teardown(self) -> None:
