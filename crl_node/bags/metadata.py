@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,22 @@ import yaml
 
 VERSION = 9
 FILE_NAME = "metadata.yaml"
+#: Name of the MCAP metadata record with our custom_data: every file says by itself what it belongs to.
+RECORD = "crl_node"
+
+
+class BagError(RuntimeError):
+    """Writing or reading a bag failed; the text says what and where."""
+
+
+def mcap_files(folder: Path) -> list[Path]:
+    """The `.mcap` files of a bag folder in the order of their numbers (bag_2 before bag_10)."""
+
+    def key(path: Path) -> tuple[int, str]:
+        number = re.search(r"(\d+)$", path.stem)
+        return (int(number[1]) if number else -1, path.name)
+
+    return sorted((p for p in folder.glob("*.mcap") if not p.name.startswith(".")), key=key)
 
 
 @dataclass(frozen=True)

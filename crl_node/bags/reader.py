@@ -12,8 +12,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from crl_node.bags import metadata
-from crl_node.bags.repair import Raw, Scan, records
-from crl_node.bags.writer import BagError
+from crl_node.bags.metadata import RECORD, BagError
+from crl_node.bags.scan import Raw, Scan, first_metadata, records
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class BagReader:
         self.path = Path(path)
         self.notes: list[str] = []
         if self.path.is_dir():
-            self.files = sorted(self.path.glob("*.mcap"))
+            self.files = metadata.mcap_files(self.path)
             if not self.files:
                 raise BagError(f"{self.path} holds no .mcap file: there is no bag to read")
         elif self.path.is_file():
@@ -50,8 +50,11 @@ class BagReader:
 
     @property
     def custom(self) -> dict[str, str]:
-        """What the recorder wrote into the metadata's custom_data."""
-        return dict(self.metadata.get("custom_data") or {})
+        """What the recorder wrote into the metadata's custom_data; where that is lost, into the files themselves."""
+        found: dict[str, str] = {}
+        for path in self.files:
+            found |= first_metadata(path, RECORD)
+        return found | dict(self.metadata.get("custom_data") or {})
 
     def topics(self) -> dict[str, tuple[str, int]]:
         """Topics with (type, number of messages), counted in the files themselves."""
@@ -69,8 +72,7 @@ class BagReader:
                 if topics is None or wanted(raw.topic, topics):
                     self._register(raw.type, scan)
                     yield raw
-            if scan.note:
-                self.notes.append(scan.note)
+            self.notes += scan.notes
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Decoded]:
         """Decoded messages in the order in which they were recorded.
@@ -97,7 +99,7 @@ class BagReader:
         if type_name in self._known:
             return
         self._known.add(type_name)
-        schema: Schema | None = next((s for s in (scan.schemas or {}).values() if s.name == type_name), None)
+        schema: Schema | None = next((s for s in scan.schemas.values() if s.name == type_name), None)
         if schema is None or schema.encoding != "ros2msg":
             return
         types = get_types_from_msg(schema.data.decode(), type_name)

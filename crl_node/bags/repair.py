@@ -3,86 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from mcap.exceptions import McapError
-from mcap.records import Channel, DataEnd, Message, Schema
-from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, IndexType, Writer
 
 from crl_node.bags import metadata
-from crl_node.bags.metadata import FileInfo, TopicInfo
-
-
-@dataclass(frozen=True)
-class Raw:
-    """One recorded message as it lies in the file. Times in ns since the epoch."""
-
-    topic: str
-    type: str  # pkg/msg/Name
-    log_time: int
-    publish_time: int
-    sequence: int
-    data: bytes  # CDR
-
-
-@dataclass
-class Scan:
-    """What a pass over a file found; filled while `records` runs."""
-
-    complete: bool = False  # the data section was closed properly
-    note: str = ""  # what ended an incomplete file, in words
-    schemas: dict[int, Schema] | None = None
-    channels: dict[int, Channel] | None = None
-
-
-def records(path: Path, scan: Scan | None = None) -> Iterator[Raw]:
-    """Messages of every complete chunk of an MCAP file, whole or truncated, in file order."""
-    scan = scan if scan is not None else Scan()
-    scan.schemas, scan.channels = {}, {}
-    size = path.stat().st_size
-    position = 0
-    with path.open("rb") as stream:
-        reader = StreamReader(stream, validate_crcs=True, record_size_limit=size)
-        iterator = iter(reader.records)
-        while True:
-            try:
-                record = next(iterator)
-                position = stream.tell()
-            except StopIteration:
-                break
-            # A cut-off file ends inside a record: struct.error, EndOfFile, a decompressor's own error, …
-            except Exception as error:
-                reason = str(error) or type(error).__name__
-                scan.note = (
-                    f"{path.name} ends in the middle of a record after {position} of {size} bytes "
-                    f"({reason}); every complete chunk before it was read"
-                )
-                return
-            if isinstance(record, Schema):
-                scan.schemas[record.id] = record
-            elif isinstance(record, Channel):
-                scan.channels[record.id] = record
-            elif isinstance(record, Message):
-                channel = scan.channels[record.channel_id]
-                schema = scan.schemas[channel.schema_id]
-                yield Raw(
-                    channel.topic,
-                    schema.name,
-                    record.log_time,
-                    record.publish_time,
-                    record.sequence,
-                    record.data,
-                )
-            elif isinstance(record, DataEnd):
-                # What follows is the index; without it the messages are still all there.
-                scan.complete = _has_footer(path)
-                if not scan.complete:
-                    scan.note = f"{path.name} has no index at its end; all its messages were read"
-                return
+from crl_node.bags.metadata import RECORD, BagError, FileInfo, TopicInfo
+from crl_node.bags.scan import Scan, records
 
 
 @dataclass(frozen=True)
@@ -93,38 +23,83 @@ class Repaired:
     topics: tuple[TopicInfo, ...]
     rewritten: bool
     note: str
+    custom: dict[str, str]  # what the recorder noted in the file itself
 
 
-def repair_file(path: Path) -> Repaired:
-    """Make sure `path` is a whole MCAP file: rewrite it from its complete chunks if its recorder was killed.
+def repair_file(path: Path, target: Path | None = None) -> Repaired:
+    """Make sure `path` is a whole MCAP file: rewrite it from its complete chunks if it is cut off or damaged.
 
-    The old file is replaced in one step, and only once the new one is complete.
+    The old file is replaced in one step, and only once the new one is complete. With a `target` in another folder the
+    old file stays as it is and the whole one goes there.
     """
     scan, info = Scan(), FileInfo(path.name)
     for raw in records(path, scan):
         info.add(raw.topic, raw.log_time)
-    if not scan.complete:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    goal = target or path
+    if not scan.complete or target is not None:
+        temporary = goal.with_name(f".{goal.name}.{os.getpid()}.tmp")
         try:
-            _rewrite(path, temporary)
-            temporary.replace(path)
+            if scan.complete:
+                shutil.copyfile(path, temporary)
+            else:
+                _rewrite(path, temporary)
+            temporary.replace(goal)
         finally:
             temporary.unlink(missing_ok=True)
-    return Repaired(info, _topics(scan), not scan.complete, scan.note)
+    return Repaired(info, _topics(scan), not scan.complete, scan.note, scan.metadata.get(RECORD, {}))
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The outcome of `recover_bag`."""
+
+    folder: Path
+    messages: int
+    files: int
+    rewritten: tuple[str, ...]  # files that were not whole
+    notes: tuple[str, ...]  # what was found, in words
+
+
+def recover_bag(folder: Path, out: Path | None = None) -> Recovered:
+    """Make a bag whole: every complete chunk of every file, also of split bags, and `metadata.yaml` anew.
+
+    In place, each file in one step; with `out` (a folder that does not exist yet) the bag itself stays as it is. What
+    the recorder had noted (parameters, counts) is taken from the files where metadata.yaml is lost. Raises BagError
+    when there is nothing to recover, OSError when it cannot be written.
+    """
+    paths = metadata.mcap_files(folder)
+    if not paths:
+        raise BagError(f"bag {folder} holds no .mcap file: there is nothing to recover")
+    if out is not None:
+        if out.exists():
+            raise BagError(f"{out} exists already; name a folder for the recovered bag that does not")
+        out.mkdir(parents=True)
+    results = [repair_file(path, None if out is None else out / path.name) for path in paths]
+    topics: dict[str, TopicInfo] = {}
+    custom: dict[str, str] = {}
+    for result in results:
+        custom |= result.custom
+        for topic in result.topics:
+            topics.setdefault(topic.name, topic)
+    old = metadata.read(folder)
+    custom |= old.get("custom_data") or {}
+    notes = [r.note for r in results if r.note]
+    if not old:
+        notes.append(f"{metadata.FILE_NAME} was missing or unreadable; written anew from the files")
+    described = metadata.describe(list(topics.values()), [r.file for r in results], custom)
+    metadata.write(out or folder, described)
+    return Recovered(
+        out or folder, sum(r.file.messages for r in results), len(results),
+        tuple(r.file.path for r in results if r.rewritten), tuple(notes),
+    )  # fmt: skip
 
 
 def repair_bag(folder: Path) -> list[str]:
-    """Repair every file of a bag folder and write `metadata.yaml` anew; returns what was found, in words."""
-    results = [repair_file(path) for path in sorted(folder.glob("*.mcap"))]
-    if not results:
-        return [f"bag {folder} holds no .mcap file"]
-    topics: dict[str, TopicInfo] = {}
-    for result in results:
-        for topic in result.topics:
-            topics.setdefault(topic.name, topic)
-    custom = metadata.read(folder).get("custom_data") or {}
-    metadata.write(folder, metadata.describe(list(topics.values()), [r.file for r in results], custom))
-    return [r.note for r in results if r.note]
+    """Repair a bag in place; returns what was found, in words, also that there is no bag."""
+    try:
+        return list(recover_bag(folder).notes)
+    except BagError as error:
+        return [str(error)]
 
 
 def _rewrite(source: Path, target: Path) -> None:
@@ -137,7 +112,6 @@ def _rewrite(source: Path, target: Path) -> None:
         channels: dict[str, int] = {}
         schemas: dict[str, int] = {}
         for raw in records(source, scan):
-            assert scan.channels is not None and scan.schemas is not None
             if raw.topic not in channels:
                 channel = next(c for c in scan.channels.values() if c.topic == raw.topic)
                 schema = scan.schemas[channel.schema_id]
@@ -147,6 +121,8 @@ def _rewrite(source: Path, target: Path) -> None:
                     raw.topic, channel.message_encoding, schemas[schema.name], channel.metadata
                 )
             writer.add_message(channels[raw.topic], raw.log_time, raw.data, raw.publish_time, raw.sequence)
+        for name, content in scan.metadata.items():
+            writer.add_metadata(name, content)
         writer.finish()
         stream.flush()
         os.fsync(stream.fileno())
@@ -154,8 +130,10 @@ def _rewrite(source: Path, target: Path) -> None:
 
 def _topics(scan: Scan) -> tuple[TopicInfo, ...]:
     found = []
-    for channel in (scan.channels or {}).values():
-        schema = (scan.schemas or {})[channel.schema_id]
+    for channel in scan.channels.values():
+        schema = scan.schemas.get(channel.schema_id)
+        if schema is None:
+            continue
         try:
             qos = yaml.safe_load(channel.metadata.get("offered_qos_profiles", "")) or [{}]
         except yaml.YAMLError:
@@ -172,13 +150,3 @@ def _topics(scan: Scan) -> tuple[TopicInfo, ...]:
         )
     return tuple(found)
 
-
-def _has_footer(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            # Footer record: opcode 2, length 20, 20 bytes, then the magic.
-            stream.seek(-37, os.SEEK_END)
-            tail = stream.read()
-    except (OSError, McapError):
-        return False
-    return tail[:9] == b"\x02\x14\x00\x00\x00\x00\x00\x00\x00" and tail[-8:] == b"\x89MCAP0\r\n"

@@ -17,16 +17,12 @@ from mcap.writer import CompressionType, IndexType, Writer
 
 from crl_node.bags import metadata
 from crl_node.bags.definitions import Definitions
-from crl_node.bags.metadata import FileInfo, TopicInfo
+from crl_node.bags.metadata import RECORD, BagError, FileInfo, TopicInfo
 
 LIBRARY = "crl_node"
 #: A chunk is closed by the message that fills it: with 96x96 rgb frames none is larger than 64 KB.
 CHUNK_BYTES = 32 * 1024
 COMPRESSIONS = {"none": CompressionType.NONE, "lz4": CompressionType.LZ4, "zstd": CompressionType.ZSTD}
-
-
-class BagError(RuntimeError):
-    """Writing or reading a bag failed; the text says what and where."""
 
 
 class DiskFullError(BagError):
@@ -41,7 +37,10 @@ class BagWriter:
 
     chunk_bytes: a chunk is closed once it holds more than this many bytes before compression.
     flush_period: s of `clock` after which even a small chunk is closed and handed to the kernel.
-    min_free_bytes: recording stops with `DiskFullError` when the file system has less than this left.
+    split_seconds, split_bytes: a new file is begun once the one in hand spans this much log time or is this large; 0:
+        never. Every file of a split bag is closed with its index, so that a crash can only touch the last one.
+    min_free_bytes: recording stops with `DiskFullError` when the file system has less than this left. It may be changed
+        while recording.
     """
 
     def __init__(
@@ -52,7 +51,9 @@ class BagWriter:
         compression: str = "lz4",
         chunk_bytes: int = CHUNK_BYTES,
         flush_period: float = 1.0,
-        min_free_bytes: int = 200 * 1024 * 1024,
+        split_seconds: float = 0.0,
+        split_bytes: int = 0,
+        min_free_bytes: int = 1_000_000_000,
         resume: bool = False,
         clock: Callable[[], float] = time.monotonic,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
@@ -63,21 +64,24 @@ class BagWriter:
         self._topics: dict[str, TopicInfo] = {}
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
+        self._texts: dict[str, str] = {}  # definitions by type, of this recorder's own topics
         self._files: list[FileInfo] = []
         self._flush_period, self._clock = flush_period, clock
-        self._min_free, self._free = min_free_bytes, free_bytes
+        self.min_free_bytes, self._free = min_free_bytes, free_bytes
+        self._split_ns, self._split_bytes = round(split_seconds * 1e9), split_bytes
         self._chunk_bytes = chunk_bytes
         self._unflushed = 0
         self._writer: Writer | None = None
         self._stream: BinaryIO | None = None
-        kind = COMPRESSIONS.get(compression)
-        if kind is None:
+        if compression not in COMPRESSIONS:
             raise BagError(
                 f"bag compression '{compression}' is unknown, it must be one of {', '.join(COMPRESSIONS)}"
             )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._begin(kind, resume)
+            self._compression = COMPRESSIONS[compression]
+            self._resume(resume)
+            self._begin()
             self._check_space()
         except (OSError, McapError) as error:
             raise BagError(f"bag {self.folder} cannot be written: {error}; nothing is recorded") from error
@@ -93,7 +97,7 @@ class BagWriter:
     def earlier(self) -> dict[str, int]:
         """Messages by topic in the files of earlier recorders of this bag."""
         found: dict[str, int] = {}
-        for file in self._files[:-1]:
+        for file in self._files[: self._before]:
             for topic, count in file.counts.items():
                 found[topic] = found.get(topic, 0) + count
         return found
@@ -106,34 +110,49 @@ class BagWriter:
         """Make `topic` known; its messages may follow. Raises `DefinitionError` for an unknown type."""
         if topic.name in self._channels:
             return
-        writer = self._require_open()
-        if topic.type not in self._schemas:
-            text = self.definitions.text(topic.type)
-            self._schemas[topic.type] = writer.register_schema(topic.type, "ros2msg", text.encode())
+        self._require_open()
+        text = self.definitions.text(topic.type)
         if not topic.type_hash:
             topic = TopicInfo(
                 topic.name, topic.type, self.definitions.type_hash(topic.type),
                 topic.reliable, topic.transient_local, topic.depth,
             )  # fmt: skip
-        self._channels[topic.name] = writer.register_channel(
-            topic.name,
-            "cdr",
-            self._schemas[topic.type],
-            {"offered_qos_profiles": metadata.dump(topic),
-             "topic_type_hash": topic.type_hash},
-        )  # fmt: skip
-        self._topics[topic.name] = topic
+        self._topics[topic.name], self._texts[topic.type] = topic, text
+        self._register(topic)
         self._write_metadata()
+
+    def note(self, custom: Mapping[str, str]) -> None:
+        """Add `custom` to the bag's custom_data now, in metadata.yaml and in the file itself."""
+        self.custom.update(custom)
+        try:
+            self._require_open().add_metadata(RECORD, dict(self.custom))
+            self._hand_over()
+            self._write_metadata()
+        except OSError as error:
+            raise DiskFullError(f"bag {self.folder}: writing failed ({error}); recording stopped") from error
+
+    def _register(self, topic: TopicInfo) -> None:
+        writer = self._require_open()
+        if topic.type not in self._schemas:
+            self._schemas[topic.type] = writer.register_schema(
+                topic.type, "ros2msg", self._texts[topic.type].encode()
+            )
+        self._channels[topic.name] = writer.register_channel(
+            topic.name, "cdr", self._schemas[topic.type],
+            {"offered_qos_profiles": metadata.dump(topic), "topic_type_hash": topic.type_hash},
+        )  # fmt: skip
 
     def write(
         self, topic: str, data: bytes, *, log_time: int, publish_time: int = 0, sequence: int = 0
     ) -> None:
         """Append one serialised message (CDR bytes with header). Times in ns since the epoch."""
-        writer = self._require_open()
-        channel = self._channels.get(topic)
-        if channel is None:
+        self._require_open()
+        if topic not in self._channels:
             raise BagError(f"topic '{topic}' was not added to bag {self.folder}; its message is not recorded")
         try:
+            if self._is_due_to_split(log_time):
+                self._split()
+            writer, channel = self._require_open(), self._channels[topic]
             # A sequence in MCAP is 32 bits wide.
             writer.add_message(channel, log_time, data, publish_time or log_time, sequence & 0xFFFFFFFF)
             self._files[-1].add(topic, log_time)
@@ -156,14 +175,10 @@ class BagWriter:
         """Write the index and the final `metadata.yaml`; `custom` goes into its custom_data."""
         if custom:
             self.custom.update(custom)
-        writer, stream, self._writer, self._stream = self._writer, self._stream, None, None
-        if writer is None or stream is None:
+        if self._writer is None:
             return
         try:
-            try:
-                writer.finish()
-            finally:
-                stream.close()
+            self._finish()
             self._write_metadata()
         except OSError as error:
             raise DiskFullError(
@@ -187,37 +202,65 @@ class BagWriter:
             raise BagError(f"bag {self.folder} is closed; nothing more is recorded")
         return self._writer
 
-    def _begin(self, kind: CompressionType, resume: bool) -> None:
-        old = sorted(self.folder.glob("*.mcap"))
+    def _resume(self, resume: bool) -> None:
+        """Take the files of earlier recorders over, each repaired if its recorder was killed."""
+        from crl_node.bags.repair import repair_file  # needs this module
+
+        old = metadata.mcap_files(self.folder)
         if old and not resume:
             raise BagError(f"bag {self.folder} already holds {old[0].name}; choose another folder")
         for path in old:
-            self._keep(path)
-        path = self.folder / f"{self.folder.name or 'bag'}_{len(old)}.mcap"
+            result = repair_file(path)
+            self._files.append(result.file)
+            for topic in result.topics:
+                self._topics.setdefault(topic.name, topic)
+        self._before = len(self._files)
+
+    def _begin(self) -> None:
+        path = self.folder / f"{self.folder.name or 'bag'}_{len(self._files)}.mcap"
         self._stream = path.open("xb")
         # All indexes: rosbags and Foxglove find messages by time without reading the file through.
         self._writer = Writer(
-            self._stream, chunk_size=self._chunk_bytes, compression=kind, index_types=IndexType.ALL
+            self._stream, chunk_size=self._chunk_bytes, compression=self._compression, index_types=IndexType.ALL
         )
         self._writer.start(profile="ros2", library=LIBRARY)
-        self._stream.flush()
         self._files.append(FileInfo(path.name))
+        self._schemas, self._channels = {}, {}
+        for name, topic in self._topics.items():
+            if topic.type in self._texts:  # those of earlier recorders alone get no messages any more
+                self._register(self._topics[name])
+        if self.custom:
+            self._writer.add_metadata(RECORD, dict(self.custom))
+        self._stream.flush()
 
-    def _keep(self, path: Path) -> None:
-        """Take an earlier file of this bag over, repaired if its recorder was killed."""
-        from crl_node.bags.repair import repair_file  # needs this module
+    def _is_due_to_split(self, log_time: int) -> bool:
+        file, stream = self._files[-1], self._stream
+        if file.start is None or stream is None:
+            return False  # an empty file is never closed for its age
+        old = self._split_ns > 0 and log_time - file.start >= self._split_ns
+        return old or (self._split_bytes > 0 and stream.tell() >= self._split_bytes)
 
-        result = repair_file(path)
-        self._files.append(result.file)
-        for topic in result.topics:
-            self._topics.setdefault(topic.name, topic)
+    def _split(self) -> None:
+        """Close the file in hand with its index and go on in the next."""
+        self._finish()
+        self._check_space()
+        self._begin()
+        self._write_metadata()
+
+    def _finish(self) -> None:
+        writer, stream, self._writer, self._stream = self._writer, self._stream, None, None
+        assert writer is not None and stream is not None
+        try:
+            writer.finish()
+        finally:
+            stream.close()
 
     def _check_space(self) -> None:
         free = self._free(self.folder)
-        if free < self._min_free:
+        if free < self.min_free_bytes:
             raise DiskFullError(
                 f"bag {self.folder}: {free / 1e6:.0f} MB are left on the disk and "
-                f"{self._min_free / 1e6:.0f} MB are kept free; recording stopped, "
+                f"{self.min_free_bytes / 1e6:.0f} MB are kept free; recording stopped, "
                 "what was written stays readable"
             )
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from crl_node.bags import messages as read
 from crl_node.bags.messages import CommandRecord, PlanRecord, Truth
+from crl_node.bags.metadata import BagError
 from crl_node.bags.reader import BagReader, Decoded
-from crl_node.bags.writer import BagError
 from crl_node.camera import Camera
 from crl_node.data import Array, Belief, Edge, Posterior
 

@@ -18,9 +18,9 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.subscription import Subscription
 
 from crl_node.bags.definitions import DefinitionError
-from crl_node.bags.metadata import TopicInfo, write_text
+from crl_node.bags.metadata import BagError, TopicInfo, write_text
 from crl_node.bags.sent import SentCounter
-from crl_node.bags.writer import BagError, BagWriter
+from crl_node.bags.writer import BagWriter
 from crl_node.nodes.base import ManagedNode, run
 
 #: Words that may follow topic and type in the parameter `topics`.

@@ -11,11 +11,11 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from crl_node.bags.definitions import DefinitionError, Definitions
 from crl_node.bags.messages import to_image, to_posterior
-from crl_node.bags.metadata import TopicInfo
+from crl_node.bags.metadata import BagError, TopicInfo
 from crl_node.bags.reader import BagReader, wanted
 from crl_node.bags.repair import repair_bag
 from crl_node.bags.sent import SentCounter
-from crl_node.bags.writer import BagError, BagWriter, DiskFullError
+from crl_node.bags.writer import BagWriter, DiskFullError
 from tests.support.synthetic_run import Messages, definitions, posterior, write_run
 
 IMAGE, POSTERIOR = "sensor_msgs/msg/Image", "crl_interfaces/msg/Posterior"
