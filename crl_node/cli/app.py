@@ -12,6 +12,7 @@ from rich.console import Console
 
 from crl_node import __version__
 from crl_node.cli.bench import bench_app
+from crl_node.cli.discover import discover
 from crl_node.parameter_spec import ParameterError
 
 console = Console()
@@ -36,6 +37,7 @@ Exit codes: 0 done, 1 a node failed, 2 a mistake in the input, 130 stopped by Ct
 world_app = typer.Typer(no_args_is_help=True, help="Look at world files (`sim/worlds/*.yaml`).")
 app.add_typer(world_app, name="world")
 app.add_typer(bench_app, name="bench")
+app.command()(discover)
 
 
 class Policy(StrEnum):

@@ -27,16 +27,16 @@ def draw(edges: Sequence[EdgeScore], mechanisms: Sequence[MechanismScore]) -> Fi
     left.set_title("what the robot believes (numbers: probability)")
     right.set_title("what is the case")
     for axes in (left, right):
-        _nodes(axes, names)
-    spots = _spots(names)
+        nodes(axes, names)
+    places = spots(names)
     for edge in edges:
         kind = special.get((edge.cause, edge.effect))
         owner, variable = edge.effect.rsplit(".", 1)
         if edge.true:
-            _arrow(
+            arrow(
                 right,
-                spots[edge.cause],
-                spots[owner],
+                places[edge.cause],
+                places[owner],
                 1.0,
                 STYLES.get(kind or "", "0.25"),
                 variable,
@@ -47,7 +47,7 @@ def draw(edges: Sequence[EdgeScore], mechanisms: Sequence[MechanismScore]) -> Fi
             # Collisions are many and alike: their width says enough.
             telling = kind is not None or not edge.true or edge.cause in ("action", "body") or owner == "body"
             label = f"{edge.probability:.2f}" + (f" {_words(kind)}" if kind else "") if telling else ""
-            _arrow(left, spots[edge.cause], spots[owner], edge.probability, colour, variable, label)
+            arrow(left, places[edge.cause], places[owner], edge.probability, colour, variable, label)
     left.text(
         0.0, -1.42,
         "blue: right   red: there is no such edge   orange: spring or lamp   dashed: acts on brightness",
@@ -60,21 +60,22 @@ def _words(kind: str | None) -> str:
     return (kind or "").lower().replace("_", " ")
 
 
-def _spots(names: Sequence[str]) -> dict[str, tuple[float, float]]:
+def spots(names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Nodes on a circle, the first on top."""
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / max(len(names), 1)
     return {n: (float(np.cos(a)), float(np.sin(a))) for n, a in zip(names, angles, strict=True)}
 
 
-def _nodes(axes: Any, names: Sequence[str]) -> None:
-    for name, (x, y) in _spots(names).items():
+def nodes(axes: Any, names: Sequence[str]) -> None:
+    """Boxes with the names, on the circle."""
+    for name, (x, y) in spots(names).items():
         label = {"body": "pusher", "action": "motor command"}.get(name, name.replace("_", " "))
         axes.text(1.08 * x, 1.08 * y, label, ha="center", va="center", bbox=_BOX, zorder=5, fontsize=9)
     axes.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.3), aspect="equal")
     axes.axis("off")
 
 
-def _arrow(
+def arrow(
     axes: Any,
     start: tuple[float, float],
     end: tuple[float, float],
@@ -83,6 +84,7 @@ def _arrow(
     variable: str,
     label: str,
 ) -> None:
+    """An arrow as wide as `weight` [0..1], dashed for brightness, with a label where it bulges."""
     dashed = variable == "brightness"
     axes.add_patch(
         FancyArrowPatch(

@@ -24,6 +24,9 @@ from crl_node.structure.engine import Particles, Support, systematic
 from crl_node.structure.evidence import Bools, Problem, log_evidence, log_score
 from crl_node.structure.neighbours import Batch, Moves
 
+#: Sets seen after which they are merged, a bound on memory.
+_MOST_ROWS = 400_000
+
 
 @dataclass(frozen=True)
 class McmcConfig:
@@ -143,12 +146,17 @@ class _Found:
     def __init__(self, variables: int, config: McmcConfig) -> None:
         self.config = config
         self.best = np.full(variables, -np.inf)
-        self._kept: list[tuple[NDArray[np.int_], Bools, Array]] = []
+        self._kept: list[tuple[NDArray[np.int_], NDArray[np.uint8], Array]] = []  # variable, packed sets, score
+        self._rows = 0
 
     def add(self, variable: NDArray[np.int_], sets: Bools, score: Array) -> None:
         """Keep `sets` [B, F] of `variable` [B] with their log scores [B]."""
         np.maximum.at(self.best, variable, score)
-        self._kept.append((variable.copy(), sets.copy(), score.copy()))
+        self._kept.append((variable.copy(), np.packbits(sets, axis=1), score.copy()))
+        self._columns = sets.shape[1]
+        self._rows += len(sets)
+        if self._rows > _MOST_ROWS:
+            self._merge()
 
     def look(self, variable: NDArray[np.int_], sets: Bools, score: Array, moves: Moves, flat: Array) -> None:
         """Keep the neighbours whose score is near the best of their variable."""
@@ -161,20 +169,27 @@ class _Found:
         if rows.size:
             self.add(variable[rows], moves.apply(sets, rows, top[rows, place]), value[rows, place])
 
-    def supports(self) -> list[Support]:
-        """Per variable the sets, each once, likeliest first."""
-        variable = np.concatenate([k[0] for k in self._kept])
-        sets = np.concatenate([k[1] for k in self._kept])
-        score = np.concatenate([k[2] for k in self._kept])
-        out = []
+    def _merge(self) -> None:
+        """Keep every set once, and of every variable the likeliest `most_sets` near its best."""
+        variable, packed, score = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
+        kept = []
         for v in range(len(self.best)):
             mine = np.flatnonzero((variable == v) & (score > self.best[v] - self.config.near))
-            packed = np.packbits(sets[mine], axis=1)
-            _, first = np.unique(packed.view(f"V{packed.shape[1]}").ravel(), return_index=True)
+            _, first = np.unique(packed[mine].view(f"V{packed.shape[1]}").ravel(), return_index=True)
             mine = mine[first]
             mine = mine[np.argsort(-score[mine], kind="stable")[: self.config.most_sets]]
-            total = float(logsumexp(score[mine]))
-            out.append(Support(sets[mine], score[mine] - total, float("nan"), total))
+            kept.append((variable[mine], packed[mine], score[mine]))
+        self._kept = kept
+        self._rows = sum(len(entry[0]) for entry in kept)
+
+    def supports(self) -> list[Support]:
+        """Per variable the sets, each once, likeliest first."""
+        self._merge()
+        out = []
+        for _, packed, score in self._kept:
+            total = float(logsumexp(score))
+            sets = np.unpackbits(packed, axis=1, count=self._columns).astype(bool)
+            out.append(Support(sets, score - total, float("nan"), total))
         return out
 
 

@@ -59,11 +59,11 @@ class Batch:
     """The problems of V variables with the same columns, as stacked arrays. Equal precisions are stored once."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        """ValueError unless all problems have as many columns and the same groups."""
-        first = problems[0]
+        """ValueError unless all problems have as many columns."""
+        columns = len(problems[0].group)
         for number, problem in enumerate(problems):
-            if len(problem.group) != len(first.group) or not np.array_equal(problem.group, first.group):
-                raise ValueError(f"variable {number} has other candidate columns or groups than variable 0")
+            if len(problem.group) != columns:
+                raise ValueError(f"variable {number} has {len(problem.group)} candidate columns, variable 0 {columns}")
         unique: dict[int, int] = {}
         self.owner = np.array([unique.setdefault(id(p.precision), len(unique)) for p in problems])
         kept = {self.owner[v]: p.precision for v, p in enumerate(problems)}
@@ -74,10 +74,9 @@ class Batch:
         self.odds = np.stack([p.log_prior_odds for p in problems])
         self.shape = np.array([p.shape for p in problems])
         self.rate = np.array([p.rate for p in problems])
-        groups = int(first.group.max(initial=0)) + 1
-        self.group = first.group
-        self.grouped = len(np.unique(first.group)) < len(first.group)
-        self.size = np.stack([p.size_nats(np.arange(groups + 2)) for p in problems])
+        self.group = np.stack([p.group for p in problems])  # [V, F]
+        self.grouped = any(len(np.unique(p.group)) < columns for p in problems)
+        self.size = np.stack([p.size_nats(np.arange(columns + 2)) for p in problems])
         self.problems = problems
 
     def fit(self, quadratic: Array, variable: NDArray[np.int_]) -> Array:
@@ -91,8 +90,8 @@ class Batch:
         student = -np.where(known, 0.0, shape)[extra] * np.log(share)
         return np.asarray(np.where(known[extra], 0.5 * quadratic, student) if known.any() else student)
 
-    def moves(self, variable: NDArray[np.int_], sets: Bools) -> Moves:
-        """Every neighbour of the states `sets` [B, F] of the variables [B]."""
+    def moves(self, variable: NDArray[np.int_], sets: Bools, *, exchanges: bool = True) -> Moves:
+        """Every neighbour of the states `sets` [B, F] of the variables [B]; without exchanges they stay -inf."""
         b, f = sets.shape
         count = sets.sum(axis=1)
         m = max(int(count.max(initial=0)), 1)
@@ -131,6 +130,15 @@ class Batch:
         drop = self.fit(left, variable) - base[:, None] - 0.5 * np.log(spread) - out_odds + down[:, None]
         drop[~held] = -np.inf
 
+        add[sets] = -np.inf
+        group_of = np.where(held, np.take_along_axis(self.group[variable], safe, 1), -1)  # [B, m]
+        if self.grouped:
+            taken = group_of[:, :, None] == self.group[variable][:, None, :]  # [B, m, F]
+            anyone = taken.sum(axis=1)
+            add[anyone > 0] = -np.inf
+        if not exchanges:
+            return Moves(members, add, drop, np.full((b, m, f), -np.inf))
+
         ratio = solved / spread[:, :, None]
         pivot_swap = pivot[:, None, :] + solved * ratio
         rest_swap = rest[:, None, :] + ratio * mean[:, :, None]
@@ -140,12 +148,27 @@ class Batch:
         exchange += odds[:, None, :] - out_odds[:, :, None]
         exchange[~held] = -np.inf
 
-        add[sets] = -np.inf
         exchange[np.broadcast_to(sets[:, None, :], exchange.shape)] = -np.inf
         if self.grouped:
-            group_of = np.where(held, self.group[safe], -1)  # [B, m]
-            taken = group_of[:, :, None] == self.group[None, None, :]  # [B, m, F]
-            anyone = taken.sum(axis=1)
-            add[anyone > 0] = -np.inf
             exchange[(anyone[:, None, :] - taken) > 0] = -np.inf
         return Moves(members, add, drop, exchange)
+
+
+def climb(
+    batch: Batch, variable: NDArray[np.int_], sets: Bools, score: Array, *, most_moves: int, exchanges: bool = True
+) -> tuple[Bools, Array]:
+    """Greedy ascent of B states until none improves by one move: the sets [B, F] and scores [B] reached."""
+    sets, score = sets.copy(), score.copy()
+    active = np.arange(len(sets))
+    for _ in range(most_moves):
+        moves = batch.moves(variable[active], sets[active], exchanges=exchanges)
+        flat = moves.flat()
+        choice = np.argmax(flat, axis=1)
+        gain = flat[np.arange(len(active)), choice]
+        rows = np.flatnonzero(gain > 1e-9)
+        if not rows.size:
+            break
+        sets[active[rows]] = moves.apply(sets[active], rows, choice[rows])
+        score[active[rows]] += gain[rows]
+        active = active[rows]
+    return sets, score
