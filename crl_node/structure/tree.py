@@ -32,16 +32,31 @@ GLOBAL, PAIR = 20, 10
 
 @dataclass
 class Nodes:
-    """B nodes. Columns are in the order of decision of their variable."""
+    """B nodes with `start` columns decided. Columns are in the order of decision of their variable."""
 
+    start: int
     owner: Ints  # [B] variable
-    swept: Array  # [B, F + 1, F + 1] Lambda bordered by h, swept by the completion
+    swept: Array  # [B, n + 1, n + 1] Lambda bordered by h, swept by the completion; only the n columns still open
     sets: Bools  # [B, F] the completion
     score: Array  # [B] nats, log p(y, M) of the completion
 
     def take(self, rows: Ints | Bools) -> Nodes:
         """The nodes `rows`, copied."""
-        return Nodes(self.owner[rows], self.swept[rows], self.sets[rows], self.score[rows])
+        return Nodes(self.start, self.owner[rows], self.swept[rows], self.sets[rows], self.score[rows])
+
+    def decided(self) -> Nodes:
+        """The same with the next column decided as in the completion; shares memory."""
+        return Nodes(self.start + 1, self.owner, self.swept[:, 1:, 1:], self.sets, self.score)
+
+    @property
+    def open(self) -> Bools:
+        """[B, n] the completion's part that is not decided."""
+        return self.sets[:, self.start :]
+
+    @property
+    def diagonal(self) -> Array:
+        """[B, n] pivots of columns that are out, variances of those that are in (positive)."""
+        return np.abs(np.diagonal(self.swept, axis1=1, axis2=2)[:, :-1])
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -50,7 +65,8 @@ class Nodes:
 def joined(parts: Sequence[Nodes]) -> Nodes:
     """All nodes of `parts`."""
     return Nodes(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("owner", "swept", "sets", "score"))
+        parts[0].start,
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("owner", "swept", "sets", "score")),
     )
 
 
@@ -66,7 +82,9 @@ class Features:
 class Step:
     """Both children of B nodes at the decision of one column."""
 
-    flipped: Nodes  # [B] children in which the column is other than in the completion
+    kept: Nodes  # [B] children in which the column is as in the completion
+    flipped: Nodes  # [R] children in which it is not
+    rows: Ints  # [R] which nodes may flip: only these have a flipped child and features
     logit: Array  # [B] log odds of flipping by the expansion, -inf where the column may not flip
     features: Features
 
@@ -103,7 +121,7 @@ class Tree:
         own = self.batch.precision[self.batch.owner]
         swept[:, :f, :f] = own[np.arange(v)[:, None, None], self.order[:, :, None], self.order[:, None, :]]
         swept[:, :f, f] = swept[:, f, :f] = np.take_along_axis(self.batch.linear, self.order, 1)
-        nodes = Nodes(np.arange(v), swept, np.zeros((v, f), bool), _scores(problems, self.reference))
+        nodes = Nodes(0, np.arange(v), swept, np.zeros((v, f), bool), _scores(problems, self.reference))
         wanted = np.take_along_axis(self.reference, self.order, 1)
         for t in range(f):
             rows = np.flatnonzero(wanted[:, t])
@@ -112,33 +130,45 @@ class Tree:
         return nodes
 
     def odds_in(self, nodes: Nodes) -> Array:
-        """[B, F] log odds of in against out of each column next to the rest of the completion, size prior left out.
+        """[B, n] log odds of in against out of each open column next to the rest of the completion.
 
-        -inf for what may not come in: forbidden columns and those whose group is held by another.
+        The prior on the size is left out. -inf for what may not come in: forbidden columns and those whose group is
+        held by another.
         """
-        f = self.columns
-        owner = nodes.owner
-        diagonal = np.abs(np.diagonal(nodes.swept, axis1=1, axis2=2)[:, :f])
-        sign = np.where(nodes.sets, -1.0, 1.0)
+        owner, member, start = nodes.owner, nodes.open, nodes.start
+        diagonal = nodes.diagonal
+        sign = np.where(member, -1.0, 1.0)
         # Lambda >= I: pivots are >= 1 and members' variances <= 1, whatever rounding says.
-        diagonal = np.where(nodes.sets, np.clip(diagonal, 1e-30, 1.0), np.maximum(diagonal, 1.0))
-        pull = self.pull[owner]
-        quadratic = -nodes.swept[:, f, f] - np.where(nodes.sets, pull, 0.0).sum(axis=1)
-        other = quadratic[:, None] + sign * (np.square(nodes.swept[:, :f, f]) / diagonal - pull)
+        diagonal = np.where(member, np.clip(diagonal, 1e-30, 1.0), np.maximum(diagonal, 1.0))
+        quadratic = self.quadratic(nodes)
+        other = quadratic[:, None] + sign * (np.square(nodes.swept[:, :-1, -1]) / diagonal - self.pull[owner, start:])
         fit = self.batch.fit(np.concatenate([other, quadratic[:, None]], axis=1), owner)
-        odds = sign * (fit[:, :f] - fit[:, f:] - 0.5 * np.log(diagonal)) + self.odds[owner]
+        odds = sign * (fit[:, :-1] - fit[:, -1:] - 0.5 * np.log(diagonal)) + self.odds[owner, start:]
         if self.batch.grouped:
-            held = np.einsum("bi,bij->bj", nodes.sets, self.same[owner]) > 0
-            odds[held & ~nodes.sets] = -np.inf
-        return odds
+            held = np.einsum("bi,bij->bj", nodes.sets, self.same[owner][:, :, start:]) > 0
+            odds[held & ~member] = -np.inf
+        return np.asarray(odds)
+
+    def quadratic(self, nodes: Nodes) -> Array:
+        """[B] q of the completion, see `evidence`."""
+        return np.asarray(-nodes.swept[:, -1, -1] - np.einsum("bf,bf->b", self.pull[nodes.owner], nodes.sets))
+
+    def size_steps(self, nodes: Nodes) -> tuple[Array, Array]:
+        """[B] nats by which the prior on the size changes with one column more, and with one less."""
+        size, r, count = self.batch.size[nodes.owner], np.arange(len(nodes)), nodes.sets.sum(axis=1)
+        now = size[r, count]
+        return size[r, count + 1] - now, size[r, np.maximum(count - 1, 0)] - now
 
     def flip(self, nodes: Nodes, rows: Ints, columns: Ints, odds: Array) -> None:
-        """Flip one column [R] of the nodes `rows` [R] in place; `odds` [B, F] as `odds_in` gives them."""
-        count = nodes.sets.sum(axis=1)[rows]
-        member = nodes.sets[rows, columns]
+        """Flip one open column [R] of the nodes `rows` [R] in place; `odds` [B, n] as `odds_in` gives them.
+
+        A column that comes in drives out the open column that holds its group.
+        """
+        r = np.arange(len(rows))
+        member = nodes.open[rows, columns]
         if self.batch.grouped:
-            rival = self.same[nodes.owner[rows], columns] & nodes.sets[rows]
-            rival[np.arange(len(rows)), columns] = False
+            same = self.same[nodes.owner[rows], columns + nodes.start][:, nodes.start :]
+            rival = same & nodes.open[rows] & ~member[:, None]
             swap = np.flatnonzero(rival.any(axis=1))
             if swap.size:
                 self.flip(nodes, rows[swap], np.argmax(rival[swap], axis=1), odds)
@@ -146,124 +176,118 @@ class Tree:
                 fresh[rows[swap]] = self.odds_in(nodes.take(rows[swap]))
                 self.flip(nodes, rows, columns, fresh)
                 return
+        count = nodes.sets[rows].sum(axis=1)
         size = self.batch.size[nodes.owner[rows]]
-        r = np.arange(len(rows))
         after = np.where(member, count - 1, count + 1)
         gained = np.where(member, -1.0, 1.0) * odds[rows, columns]
         nodes.score[rows] += gained + size[r, after] - size[r, count]
         _sweep(nodes, rows, columns)
 
-    def flow(self, nodes: Nodes, odds: Array, start: int) -> Array:
-        """[B] log F of nodes with columns < start decided: the expansion around their completion."""
+    def flow(self, nodes: Nodes, odds: Array) -> Array:
+        """[B] log F of the nodes: the expansion around their completion. `odds` [B, n] as `odds_in` gives them."""
         size = self.batch.size[nodes.owner]
         rows = np.arange(len(nodes))
         count = nodes.sets.sum(axis=1)
-        decided = nodes.sets[:, :start].sum(axis=1)
-        tilt = size[rows, count + 1] - size[rows, count]
-        free = np.clip(odds[:, start:], -_CERTAIN, _CERTAIN)
-        member = nodes.sets[:, start:]
+        before = nodes.sets[:, : nodes.start].sum(axis=1)
+        tilt = self.size_steps(nodes)[0]
+        free = np.clip(odds, -_CERTAIN, _CERTAIN)
         lifted = free + tilt[:, None]
-        inside = np.where(member, free, 0.0).sum(axis=1)
-        if self.batch.grouped and start < self.columns:
-            lifted = _by_group(lifted, self.group[nodes.owner, start:])
-        total = np.logaddexp(0.0, lifted)
+        inside = np.where(nodes.open, free, 0.0).sum(axis=1)
         width = lifted.shape[1]
-        p = np.exp(lifted - total)
-        q = np.exp(-total)
-        mass = np.zeros((len(nodes), width + 1))
-        mass[:, 0] = 1.0
+        if self.batch.grouped and width:
+            lifted = _by_group(lifted, self.group[nodes.owner, nodes.start :])
+        total = np.logaddexp(0.0, lifted)
+        p, q = np.exp(lifted - total).T.copy(), np.exp(-total).T.copy()
+        # Distribution of the number of open columns that are in; axes turned, so that a column is contiguous.
+        mass = np.zeros((width + 1, len(nodes)))
+        mass[0] = 1.0
         for j in range(width):
-            moved = mass[:, : j + 1] * p[:, j : j + 1]
-            mass[:, : j + 2] *= q[:, j : j + 1]
-            mass[:, 1 : j + 2] += moved
+            moved = mass[: j + 1] * p[j]
+            mass[: j + 1] *= q[j]
+            mass[1 : j + 2] += moved
         m = np.arange(width + 1)
-        reach = np.minimum(decided[:, None] + m, size.shape[1] - 1)
+        reach = np.minimum(before[:, None] + m, size.shape[1] - 1)
         weight = size[rows[:, None], reach] - size[rows, count][:, None] - tilt[:, None] * m
         top = weight.max(axis=1)
-        spread = np.log((mass * np.exp(weight - top[:, None])).sum(axis=1)) + top
+        spread = np.log(np.einsum("mb,bm->b", mass, np.exp(weight - top[:, None]))) + top
         return np.asarray(nodes.score - inside + total.sum(axis=1) + spread)
 
-    def step(self, nodes: Nodes, t: int) -> Step:
-        """Both children of `nodes` at the decision of column t."""
+    def step(self, nodes: Nodes) -> Step:
+        """Both children of `nodes` at the decision of their next column."""
+        t = nodes.start
         odds = self.odds_in(nodes)
-        flipped = nodes.take(np.arange(len(nodes)))
         able = np.isfinite(self.odds[nodes.owner, t])
         if self.batch.grouped and t:
-            held = (self.same[nodes.owner, t, :t] & nodes.sets[:, :t]).any(axis=1)
-            able &= ~held
+            able &= ~(self.same[nodes.owner, t, :t] & nodes.sets[:, :t]).any(axis=1)
         rows = np.flatnonzero(able)
-        changed = odds.copy()
-        if rows.size:
-            self.flip(flipped, rows, np.full(len(rows), t), odds)
-            self.climb(flipped, rows, t + 1, changed)
-        keep = self.flow(nodes, odds, t + 1)
-        change = self.flow(flipped, changed, t + 1)
-        logit = np.where(able, change - keep, -np.inf)
-        return Step(flipped, logit, self.features(nodes, flipped, odds, changed, logit, t))
+        whole = nodes.take(rows)
+        self.flip(whole, np.arange(len(rows)), np.zeros(len(rows), int), odds[rows])
+        flipped = whole.decided()
+        changed = self.climb(flipped)
+        kept = nodes.decided()
+        keep = self.flow(kept, odds[:, 1:])
+        logit = np.full(len(nodes), -np.inf)
+        logit[rows] = self.flow(flipped, changed) - keep[rows]
+        part = nodes if able.all() else nodes.take(rows)
+        features = self.features(part, flipped, odds[rows], changed, logit[rows])
+        return Step(kept, flipped, rows, logit, features)
 
-    def climb(self, nodes: Nodes, rows: Ints, start: int, odds: Array) -> None:
-        """Improve the completions of `rows` by flips of columns >= start, in place; `odds` is brought up to date."""
-        for _ in range(self.climbs + 1):
-            part = nodes.take(rows)
-            fresh = self.odds_in(part)
-            odds[rows] = fresh
-            if start >= self.columns:
-                return
-            size = self.batch.size[part.owner]
-            count = part.sets.sum(axis=1)
-            r = np.arange(len(rows))
-            up = size[r, count + 1] - size[r, count]
-            down = size[r, np.maximum(count - 1, 0)] - size[r, count]
-            gain = np.where(part.sets, -fresh + down[:, None], fresh + up[:, None])[:, start:]
+    def climb(self, nodes: Nodes) -> Array:
+        """Improve the completions by flips of open columns, in place; returns their `odds_in` [B, n]."""
+        odds = self.odds_in(nodes)
+        if not odds.shape[1] or not len(nodes):
+            return odds
+        rows = np.arange(len(nodes))
+        for _ in range(self.climbs):
+            part = nodes if len(rows) == len(nodes) else nodes.take(rows)
+            up, down = self.size_steps(part)
+            gain = np.where(part.open, -odds[rows] + down[:, None], odds[rows] + up[:, None])
             best = np.argmax(gain, axis=1)
-            go = gain[r, best] > 1e-9
+            go = gain[np.arange(len(rows)), best] > 1e-9
             if not go.any():
-                return
+                break
             rows, best = rows[go], best[go]
-            self.flip(nodes, rows, best + start, odds)
-        odds[rows] = self.odds_in(nodes.take(rows))
+            self.flip(nodes, rows, best, odds)
+            odds[rows] = self.odds_in(nodes.take(rows))
+        return odds
 
-    def features(self, nodes: Nodes, flipped: Nodes, odds: Array, changed: Array, logit: Array, t: int) -> Features:
-        """What the correction sees of the decision of column t: numbers of about unit size, see `GLOBAL` and `PAIR`."""
-        f, n = self.columns, self.columns - t - 1
-        owner, r = nodes.owner, np.arange(len(nodes))
-        size, shape, rate = self.batch.size[owner], self.batch.shape[owner], self.batch.rate[owner]
-        pair = np.zeros((len(nodes), n, PAIR), np.float32)
+    def features(self, nodes: Nodes, flipped: Nodes, odds: Array, changed: Array, logit: Array) -> Features:
+        """What the correction sees of the decisions: numbers of about unit size, see `GLOBAL` and `PAIR`."""
+        n = odds.shape[1] - 1
+        shape, rate = self.batch.shape[nodes.owner], self.batch.rate[nodes.owner]
         known = np.isinf(shape)
+        diagonal = nodes.diagonal
+        line = nodes.swept[:, 0, :]
         row = np.empty((len(nodes), GLOBAL), np.float32)
-        scaled = np.square(nodes.swept[:, :f, f]) / np.abs(np.diagonal(nodes.swept, axis1=1, axis2=2)[:, :f])
+        pair = np.empty((len(nodes), n, PAIR), np.float32)
         row[:, 0] = squash(logit)
-        row[:, 1] = squash(odds[:, t])
-        row[:, 2] = nodes.sets[:, t]
+        row[:, 1] = squash(odds[:, 0])
+        row[:, 2] = nodes.open[:, 0]
         row[:, 3] = n / 16.0
         row[:, 4] = np.where(known, 0.0, 4.0 / np.where(known, 1.0, shape))
-        row[:, 5] = squash(scaled[:, t])
-        for k, (child, g) in enumerate(((nodes, odds), (flipped, changed))):
-            count = child.sets.sum(axis=1)
-            tilt = size[r, count + 1] - size[r, count]
-            p = expit(g[:, t + 1 :] + tilt[:, None])
-            open_ = p * (1.0 - p)
-            square = np.square(child.swept[:, t + 1 : f, t + 1 : f])
-            diagonal = np.abs(np.diagonal(child.swept, axis1=1, axis2=2)[:, t + 1 : f])
-            entangled = np.einsum("bjl,bl->bj", square, open_ / diagonal) / diagonal - open_
-            quadratic = -child.swept[:, f, f] - np.where(child.sets, self.pull[owner], 0.0).sum(axis=1)
-            left = np.where(known, 0.0, np.log(np.maximum(1.0 - 0.5 * quadratic / rate, 1e-13)))
-            row[:, 6 + 7 * k] = count / 8.0
-            row[:, 7 + 7 * k] = child.sets[:, : t + 1].sum(axis=1) / 8.0
+        row[:, 5] = squash(np.square(line[:, -1]) / diagonal[:, 0])
+        for k, (child, g) in enumerate(((nodes.decided(), odds[:, 1:]), (flipped, changed))):
+            tilt = self.size_steps(child)[0]
+            p = expit(g + tilt[:, None])
+            vague = p * (1.0 - p)
+            across = child.diagonal
+            square = np.square(child.swept[:, :n, :n])
+            entangled = np.matmul(square, (vague / across)[:, :, None])[:, :, 0] / across - vague
+            left = np.where(known, 0.0, np.log(np.maximum(1.0 - 0.5 * self.quadratic(child) / rate, 1e-13)))
+            row[:, 6 + 7 * k] = child.sets.sum(axis=1) / 8.0
+            row[:, 7 + 7 * k] = child.sets[:, : child.start].sum(axis=1) / 8.0
             row[:, 8 + 7 * k] = tilt / 4.0
             row[:, 9 + 7 * k] = p.sum(axis=1) / 4.0
-            row[:, 10 + 7 * k] = open_.sum(axis=1)
+            row[:, 10 + 7 * k] = vague.sum(axis=1)
             row[:, 11 + 7 * k] = left / 4.0
-            row[:, 12 + 7 * k] = (entangled * open_).sum(axis=1)
+            row[:, 12 + 7 * k] = (entangled * vague).sum(axis=1)
             pair[:, :, 4 * k] = p
-            pair[:, :, 4 * k + 1] = squash(g[:, t + 1 :])
-            pair[:, :, 4 * k + 2] = child.sets[:, t + 1 :]
+            pair[:, :, 4 * k + 1] = squash(g)
+            pair[:, :, 4 * k + 2] = child.open
             pair[:, :, 4 * k + 3] = np.minimum(entangled, 10.0)
-        line = nodes.swept[:, t, :]
-        diagonal = np.abs(np.diagonal(nodes.swept, axis1=1, axis2=2)[:, :f])
-        share = line[:, t + 1 : f] / diagonal[:, t + 1 :] / diagonal[:, t : t + 1]
-        pair[:, :, 8] = np.minimum(share * line[:, t + 1 : f], 1.0)
-        pair[:, :, 9] = squash(share * nodes.swept[:, t : t + 1, f] * nodes.swept[:, t + 1 : f, f])
+        share = line[:, 1:-1] / diagonal[:, 1:] / diagonal[:, :1]
+        pair[:, :, 8] = np.minimum(share * line[:, 1:-1], 1.0)
+        pair[:, :, 9] = squash(share * line[:, -1:] * nodes.swept[:, 1:-1, -1])
         return Features(row, pair)
 
 
@@ -283,18 +307,18 @@ def _by_group(lifted: Array, group: Ints) -> Array:
 
 
 def _sweep(nodes: Nodes, rows: Ints, columns: Ints) -> None:
-    """Sweep columns [R] of the nodes `rows` [R] in or out, in place."""
+    """Sweep open columns [R] of the nodes `rows` [R] in or out, in place."""
     picked = nodes.swept[rows]
     r = np.arange(len(rows))
     line = picked[r, columns]
     pivot = line[r, columns]
-    sign = np.where(nodes.sets[rows, columns], -1.0, 1.0)
+    sign = np.where(nodes.open[rows, columns], -1.0, 1.0)
     ratio = line / pivot[:, None]
     picked -= line[:, :, None] * ratio[:, None, :]
     picked[r, columns, :] = picked[r, :, columns] = ratio * sign[:, None]
     picked[r, columns, columns] = -1.0 / pivot
     nodes.swept[rows] = picked
-    nodes.sets[rows, columns] ^= True
+    nodes.sets[rows, columns + nodes.start] ^= True
 
 
 def _climbed(batch: Batch, sets: Bools, most: int = 64) -> Bools:

@@ -13,19 +13,19 @@ from scipy.special import expit
 
 from crl_node.data import Array
 from crl_node.structure.evidence import Bools
-from crl_node.structure.tree import Features, Ints, Nodes, Tree, joined
+from crl_node.structure.tree import Features, Ints, Nodes, Step, Tree, joined
 
 #: Correction of decisions' log odds [B] from their features.
 Correct = Callable[[Features], Array]
 
 
-def _decide(tree: Tree, nodes: Nodes, t: int, correct: Correct | None) -> tuple[Nodes, Array, Features, Array]:
-    """Flipped children, log odds of flipping [B], features, and the log odds before the correction [B]."""
-    step = tree.step(nodes, t)
-    logit = step.logit
-    if correct is not None:
-        logit = logit + np.where(np.isfinite(logit), correct(step.features), 0.0)
-    return step.flipped, logit, step.features, step.logit
+def _decide(tree: Tree, nodes: Nodes, correct: Correct | None) -> tuple[Step, Array]:
+    """Children, and the corrected log odds of flipping [B]."""
+    step = tree.step(nodes)
+    logit = step.logit.copy()
+    if correct is not None and len(step.rows):
+        logit[step.rows] += correct(step.features)
+    return step, logit
 
 
 def log_keep(logit: Array) -> Array:
@@ -67,10 +67,10 @@ def enumerate_leaves(tree: Tree, correct: Correct | None, *, least: float, most:
     nodes, log_p = tree.root, np.zeros(tree.variables)
     missed = np.zeros(tree.variables)
     rest = np.zeros((tree.variables, tree.columns))
-    for t in range(tree.columns):
-        flipped, logit, _, _ = _decide(tree, nodes, t, correct)
-        both = joined([nodes, flipped])
-        log_p = np.concatenate([log_p + log_keep(logit), log_p + log_flip(logit)])
+    for _ in range(tree.columns):
+        step, logit = _decide(tree, nodes, correct)
+        both = joined([step.kept, step.flipped])
+        log_p = np.concatenate([log_p + log_keep(logit), (log_p + log_flip(logit))[step.rows]])
         keep = log_p >= np.log(least)
         crowd = np.bincount(both.owner[keep], minlength=tree.variables)
         for v in np.flatnonzero(crowd > most):
@@ -80,7 +80,7 @@ def enumerate_leaves(tree: Tree, correct: Correct | None, *, least: float, most:
         if lost.size:
             mass = np.exp(log_p[lost])
             np.add.at(missed, both.owner[lost], mass)
-            np.add.at(rest, both.owner[lost], mass[:, None] * _expected(tree, both.take(lost), t + 1))
+            np.add.at(rest, both.owner[lost], mass[:, None] * _expected(tree, both.take(lost)))
         nodes, log_p = both.take(keep), log_p[keep]
     out = np.zeros_like(rest)
     np.put_along_axis(out, tree.order, rest, axis=1)
@@ -88,13 +88,11 @@ def enumerate_leaves(tree: Tree, correct: Correct | None, *, least: float, most:
     return Leaves(nodes.owner, unordered(tree, nodes), nodes.score, log_p, zero, missed, out)
 
 
-def _expected(tree: Tree, nodes: Nodes, start: int) -> Array:
+def _expected(tree: Tree, nodes: Nodes) -> Array:
     """[B, F] inclusion below nodes: decided columns as decided, others by their odds next to the completion."""
-    size = tree.batch.size[nodes.owner]
-    r, count = np.arange(len(nodes)), nodes.sets.sum(axis=1)
-    out = expit(tree.odds_in(nodes) + (size[r, count + 1] - size[r, count])[:, None])
-    out[:, :start] = nodes.sets[:, :start]
-    return np.asarray(out)
+    out = nodes.sets.astype(float)
+    out[:, nodes.start :] = expit(tree.odds_in(nodes) + tree.size_steps(nodes)[0][:, None])
+    return out
 
 
 @dataclass(frozen=True)
@@ -128,27 +126,30 @@ def draw_leaves(
     seen: list[tuple[Features, Array]] = []
     total = 0
     for t in range(tree.columns):
-        flipped, logit, features, base = _decide(tree, nodes, t, correct)
-        behaviour = (1.0 - explore) * expit(logit / temper) + 0.5 * explore
-        behaviour = np.where(np.isfinite(logit), behaviour, 0.0)
-        go = np.floor(count * behaviour + rng.random(len(nodes))).astype(int)
-        go = np.clip(go, 0, count)
-        turn = (wanted[:, t] != nodes.sets[place, t]) & np.isfinite(logit[place])
+        step, logit = _decide(tree, nodes, correct)
+        able = step.rows
+        behaviour = np.zeros(len(nodes))
+        behaviour[able] = (1.0 - explore) * expit(logit[able] / temper) + 0.5 * explore
+        go = np.clip(np.floor(count * behaviour + rng.random(len(nodes))).astype(int), 0, count)
         b = len(nodes)
-        both = joined([nodes, flipped])
-        visits = np.concatenate([count - go, go])
-        there = place + np.where(turn, b, 0)
+        flipped_at = np.full(b, -1)
+        flipped_at[able] = b + np.arange(len(able))
+        turn = (wanted[:, t] != nodes.sets[place, t]) & (flipped_at[place] >= 0)
+        there = np.where(turn, flipped_at[place], place)
+        both = joined([step.kept, step.flipped])
+        visits = np.concatenate([count - go, go[able]])
         keep = visits > 0
         keep[there] = True
         if record:
-            forced = ~np.isfinite(base)
-            step = np.where(forced, -1, total + np.arange(b))
-            seen.append((features, base))
-            total += b
-            path = np.concatenate([np.concatenate([path, step[:, None]], 1)] * 2)[keep]
-            turned = [np.concatenate([flips, np.full((b, 1), side)], 1) for side in (False, True)]
-            flips = np.concatenate(turned)[keep]
-        log_p = np.concatenate([log_p + log_keep(logit), log_p + log_flip(logit)])[keep]
+            number = np.full(b, -1)
+            number[able] = total + np.arange(len(able))
+            seen.append((step.features, step.logit[able]))
+            total += len(able)
+            parent = np.concatenate([np.arange(b), able])[keep]
+            path = np.concatenate([path[parent], number[parent][:, None]], axis=1)
+            side = (np.arange(len(both)) >= b)[keep]
+            flips = np.concatenate([flips[parent], side[:, None]], axis=1)
+        log_p = np.concatenate([log_p + log_keep(logit), (log_p + log_flip(logit))[able]])[keep]
         nodes, count = both.take(keep), visits[keep]
         place = (np.cumsum(keep) - 1)[there]
     missed = np.full(tree.variables, np.nan)
@@ -168,5 +169,5 @@ def _record(seen: list[tuple[Features, Array]], path: Ints, flips: Bools, column
         pair[at : at + len(base), :n] = features.pair
         held[at : at + len(base), :n] = 1.0
         at += len(base)
-    logit = np.concatenate([np.where(np.isfinite(base), base, 0.0) for _, base in seen])
+    logit = np.concatenate([base for _, base in seen])
     return Record(row, pair, held, logit, path, flips)
