@@ -88,6 +88,17 @@ def enumerate_leaves(tree: Tree, correct: Correct | None, *, least: float, most:
     return Leaves(nodes.owner, unordered(tree, nodes), nodes.score, log_p, zero, missed, out)
 
 
+def marginals(tree: Tree, correct: Correct | None) -> Array:
+    """[V, F] inclusion probabilities as if each column were the first to be decided: one step, no walk."""
+    focused = tree.focused()
+    step, logit = _decide(focused, focused.root, correct)
+    p = expit(logit)
+    held = focused.root.sets[:, 0]
+    out = np.empty((tree.variables, tree.columns))
+    np.put_along_axis(out, tree.order, np.where(held, 1.0 - p, p).reshape(out.shape), axis=1)
+    return out
+
+
 def _expected(tree: Tree, nodes: Nodes) -> Array:
     """[B, F] inclusion below nodes: decided columns as decided, others by their odds next to the completion."""
     out = nodes.sets.astype(float)
