@@ -46,12 +46,12 @@ class ModelInfo:
     optional: frozenset[str]
 
 
-def _metadata(model: onnx.ModelProto) -> dict[str, str]:
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _set_metadata(model: onnx.ModelProto, **values: str) -> None:
-    merged = _metadata(model) | values
+def set_metadata(model: onnx.ModelProto, **values: str) -> None:
+    merged = metadata_of(model) | values
     del model.metadata_props[:]
     for key in sorted(merged):
         model.metadata_props.add(key=key, value=merged[key])
@@ -59,7 +59,7 @@ def _set_metadata(model: onnx.ModelProto, **values: str) -> None:
 
 def seal(model: onnx.ModelProto) -> bytes:
     """The file's bytes with the sha256 of themselves (taken with the hash blanked) in its metadata."""
-    _set_metadata(model, hash=_BLANK)
+    set_metadata(model, hash=_BLANK)
     blank = model.SerializeToString()
     if blank.count(_BLANK.encode()) != 1:
         raise ModelError("the model holds 64 zeros in a row as text besides its own hash; cannot seal it")
@@ -98,13 +98,14 @@ def add_initialisers(model: onnx.ModelProto, values: dict[str, NDArray[np.generi
 
 def describe_shape(model: onnx.ModelProto, shape: PlanShape, iterations_note: str = "") -> None:
     """Write format and sizes into the metadata."""
-    _set_metadata(
+    set_metadata(
         model, format=FORMAT, shape=json.dumps(asdict(shape), sort_keys=True), posterior_version="0",
         posterior_hash="", slot_ids="[]", term_probability="[]", note=iterations_note,
     )  # fmt: skip
 
 
-def _read(path: Path) -> tuple[bytes, onnx.ModelProto]:
+def read(path: Path) -> tuple[bytes, onnx.ModelProto]:
+    """Bytes and parsed content of a file that may be anything; ModelError is a sentence."""
     try:
         size = path.stat().st_size
         if size > SIZE_LIMIT:
@@ -125,7 +126,8 @@ def _signature(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
     return dtype, tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
 
 
-def _check_signatures(path: Path, role: str, found: list[onnx.ValueInfoProto], wanted: tuple[Tensor, ...]) -> None:
+def check_signatures(path: Path, role: str, found: list[onnx.ValueInfoProto], wanted: tuple[Tensor, ...]) -> None:
+    """Names, types and shapes (-1: any size) of the inputs or outputs are as wanted; ModelError is a sentence."""
     by_name = {value.name: _signature(value) for value in found}
     for tensor in wanted:
         if tensor.name not in by_name:
@@ -141,7 +143,7 @@ def _check_signatures(path: Path, role: str, found: list[onnx.ValueInfoProto], w
         raise ModelError(f"model {path} has the unknown {role} '{extra[0]}'; not using it")
 
 
-def _check_safe(path: Path, model: onnx.ModelProto) -> None:
+def check_safe(path: Path, model: onnx.ModelProto) -> None:
     """No data outside the file, no operators or functions but ONNX's own, nothing that loops."""
     domains = {entry.domain for entry in model.opset_import} - {"", "ai.onnx"}
     if domains:
@@ -164,16 +166,11 @@ def _check_safe(path: Path, model: onnx.ModelProto) -> None:
             raise ModelError(f"model {path}: tensor '{tensor.name}' lies outside the file; not using it")
 
 
-def verify(path: str | Path) -> ModelInfo:
-    """Check hash, format, safety and every input's and output's type and shape; ModelError is a sentence."""
-    path = Path(path)
-    return _verify(path, *_read(path))
-
-
-def _verify(path: Path, data: bytes, model: onnx.ModelProto) -> ModelInfo:
-    metadata = _metadata(model)
-    if metadata.get("format") != FORMAT:
-        raise ModelError(f"model {path} has format '{metadata.get('format', '')}', expected '{FORMAT}'; not using it")
+def check_seal(path: Path, data: bytes, model: onnx.ModelProto, wanted: str) -> dict[str, str]:
+    """The metadata, after a look at format and hash; ModelError is a sentence."""
+    metadata = metadata_of(model)
+    if metadata.get("format") != wanted:
+        raise ModelError(f"model {path} has format '{metadata.get('format', '')}', expected '{wanted}'; not using it")
     stamped = metadata.get("hash", "")
     actual = hashlib.sha256(data.replace(stamped.encode(), _BLANK.encode(), 1)).hexdigest() if stamped else ""
     if len(stamped) != 64 or stamped != actual:
@@ -181,15 +178,27 @@ def _verify(path: Path, data: bytes, model: onnx.ModelProto) -> ModelInfo:
             f"model {path}: its hash says {stamped[:12]}…, its content hashes to {actual[:12]}…: "
             "it was changed or cut after it was written; not using it"
         )
+    return metadata
+
+
+def verify(path: str | Path) -> ModelInfo:
+    """Check hash, format, safety and every input's and output's type and shape; ModelError is a sentence."""
+    path = Path(path)
+    return _verify(path, *read(path))
+
+
+def _verify(path: Path, data: bytes, model: onnx.ModelProto) -> ModelInfo:
+    metadata = check_seal(path, data, model, FORMAT)
+    stamped = metadata["hash"]
     try:
         shape = PlanShape(**json.loads(metadata["shape"]))
         slot_ids = tuple(int(i) for i in json.loads(metadata["slot_ids"]))
         version = int(metadata["posterior_version"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"model {path}: its metadata is incomplete ({error}); not using it") from error
-    _check_safe(path, model)
-    _check_signatures(path, "input", list(model.graph.input), all_inputs(shape))
-    _check_signatures(path, "output", list(model.graph.output), outputs(shape))
+    check_safe(path, model)
+    check_signatures(path, "input", list(model.graph.input), all_inputs(shape))
+    check_signatures(path, "output", list(model.graph.output), outputs(shape))
     names = {tensor.name for tensor in all_inputs(shape)}
     optional = frozenset(t.name for t in model.graph.initializer if t.name in names)
     missing = [t.name for t in learned_inputs(shape) if t.name not in optional]
@@ -204,7 +213,7 @@ def _verify(path: Path, data: bytes, model: onnx.ModelProto) -> ModelInfo:
 def load(path: str | Path) -> tuple[bytes, ModelInfo]:
     """The verified bytes, for a session: what was checked is what runs, even if the file is replaced meanwhile."""
     path = Path(path)
-    data, model = _read(path)
+    data, model = read(path)
     return data, _verify(path, data, model)
 
 
@@ -220,7 +229,7 @@ def write_model(
     `settings` overrides further inputs (workspace, camera…). Raises PosteriorError or ModelError.
     """
     path, template = Path(path), Path(template)
-    data, model = _read(template)
+    data, model = read(template)
     info = _verify(template, data, model)
     check(posterior, terms=info.shape.terms, particles=info.shape.particles)
     values = posterior_values(posterior) | (settings or {})
@@ -230,7 +239,7 @@ def write_model(
                 f"'{tensor.name}' has shape {values[tensor.name].shape}, the template {template} wants {tensor.shape}"
             )
     add_initialisers(model, values)
-    _set_metadata(
+    set_metadata(
         model,
         posterior_version=str(posterior.version),
         posterior_hash=posterior.hash,

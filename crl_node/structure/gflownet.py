@@ -2,10 +2,10 @@
 
 The policy's log odds are the tree's expansion (`tree.py`) plus a learned correction (`nets.py`). A set has one
 trajectory, so the backward policy is 1 and trajectory balance reads log Z + log P(M) = log p(y, M) (Malkin et al.
-2022, Trajectory balance, eq. 14); log Z is not learned but the weighted mean over the sets at hand, which makes the loss
-their variance (VarGrad: Richter et al. 2020; Zhang et al. 2023, Robust scheduling with GFlowNets). One network serves
-all V variables. Each round draws sets from the policy, made bolder by a temperature and fair coins, and replays the
-best sets found so far.
+2022, Trajectory balance, eq. 14); log Z is not learned but the weighted mean over the sets at hand, which makes the
+loss their variance (VarGrad: Richter et al. 2020; Zhang et al. 2023, Robust scheduling with GFlowNets). One network
+serves all V variables. Each round draws sets from the policy, made bolder by a temperature and fair coins, and replays
+the best sets found so far.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class GFlowNetEngine:
         self.seed, self.config = seed, config or GFlowNetConfig()
         self._updates = 0
         self._best: tuple[Ints, Bools] | None = None
-        self.network: Correction | None = None
+        self.network = _network(self.config.width, seed)
+        self.tree: Tree
         #: Imbalance [nats], root of the weighted mean square, before the first step of every round of the last update.
         self.losses: list[float] = []
 
@@ -71,7 +72,7 @@ class GFlowNetEngine:
                 f"the GFlowNet was given {f} candidate columns, more than the {self.config.most_columns} allowed; "
                 f"leave out columns that cannot matter, or use the MCMC engine"
             )
-        warm = self._best is not None and len(problems) == self.tree.variables and f == self.tree.columns
+        warm = self._best is not None and (len(problems), f) == self.tree.order.shape
         rng = np.random.default_rng([self.seed, self._updates])
         self._updates += 1
         starts = None
@@ -85,13 +86,11 @@ class GFlowNetEngine:
             self.network, self._best = _network(self.config.width, self.seed), None
         self.problems = list(problems)
         self.tree = Tree(problems, starts)
-        assert self.network is not None
         self._correct = as_correct(self.network)
         self._train(self.config.warm_rounds if warm else self.config.rounds, rng)
         self._leaves: Leaves | None = None
 
     def _train(self, rounds: int, rng: np.random.Generator) -> None:
-        assert self.network is not None
         counts = np.full(self.tree.variables, self.config.draws)
         optimiser = torch.optim.Adam(self.network.parameters(), self.config.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -121,7 +120,6 @@ class GFlowNetEngine:
 
     def _imbalance(self, leaves: Leaves, record: Record, rng: np.random.Generator) -> Tensor:
         """Weighted variance of log p(y, M) - log P(M) over the leaves of each variable, averaged over variables."""
-        assert self.network is not None
         # Whole leaves are left out where the decisions would be too many for one step.
         share = self.config.decisions / max(len(record.logit), 1)
         rows = np.arange(len(leaves.owner))
@@ -133,10 +131,14 @@ class GFlowNetEngine:
         forced = path < 0
         used = np.maximum(used, 0)
         correction = self.network(
-            torch.from_numpy(record.row[used]), torch.from_numpy(record.pair[used]), torch.from_numpy(record.held[used])
+            torch.from_numpy(record.row[used]),
+            torch.from_numpy(record.pair[used]),
+            torch.from_numpy(record.held[used]),
         )
         logit = torch.from_numpy(record.logit[used].astype(np.float32)) + correction
-        signed = logit[torch.from_numpy(place)] * torch.from_numpy(np.where(flips, 1.0, -1.0).astype(np.float32))
+        signed = logit[torch.from_numpy(place)] * torch.from_numpy(
+            np.where(flips, 1.0, -1.0).astype(np.float32)
+        )
         log_p = (nn.functional.logsigmoid(signed) * torch.from_numpy((~forced).astype(np.float32))).sum(dim=1)
         score = leaves.score[rows].copy()
         weight = np.zeros(len(rows))
@@ -145,7 +147,7 @@ class GFlowNetEngine:
         for v in variables:
             mine = owner == v
             score[mine] -= score[mine].max()
-            # Sets that matter under the target or under the policy; the loss is about probabilities, not about all sets.
+            # What matters under the target or under the policy: the aim is probabilities, not all log ratios alike.
             weight[mine] = 0.5 * _normal(score[mine]) + 0.5 * _normal(current[mine])
         w = torch.from_numpy(weight.astype(np.float32))
         index = torch.from_numpy(owner)
@@ -201,7 +203,10 @@ class GFlowNetEngine:
         order = np.argsort(-log_p, kind="stable")
         evidence = float(logsumexp(leaves.score[mine]))
         return Support(
-            leaves.sets[mine][order], log_p[order] - total, float(np.clip(leaves.missed[variable], 0.0, 1.0)), evidence
+            leaves.sets[mine][order],
+            log_p[order] - total,
+            float(np.clip(leaves.missed[variable], 0.0, 1.0)),
+            evidence,
         )
 
 

@@ -171,7 +171,9 @@ class Tree:
         # Lambda >= I: pivots are >= 1 and members' variances <= 1, whatever rounding says.
         diagonal = np.where(member, np.clip(diagonal, 1e-30, 1.0), np.maximum(diagonal, 1.0))
         quadratic = self.quadratic(nodes)
-        other = quadratic[:, None] + sign * (np.square(nodes.swept[:, :-1, -1]) / diagonal - self.pull[owner, start:])
+        other = quadratic[:, None] + sign * (
+            np.square(nodes.swept[:, :-1, -1]) / diagonal - self.pull[owner, start:]
+        )
         fit = self.batch.fit(np.concatenate([other, quadratic[:, None]], axis=1), self.variable[owner])
         odds = sign * (fit[:, :-1] - fit[:, -1:] - 0.5 * np.log(diagonal)) + self.odds[owner, start:]
         if self.batch.grouped:
@@ -327,13 +329,15 @@ def squash(value: Array) -> Array:
     return np.asarray(np.arcsinh(np.clip(value, -1e6, 1e6) / 2.0) / 2.0)
 
 
-def _by_group(lifted: Array, group: Ints) -> Array:
+def _by_group(lifted: Array, group: NDArray[np.int32]) -> Array:
     """[B, n] columns of a group as one: the log of their odds' sum at the first of them, -inf at the others."""
     same = group[:, :, None] == group[:, None, :]
     first = ~np.tril(same, -1).any(axis=2)
     top = np.where(same, lifted[:, None, :], -np.inf).max(axis=2)
     safe = np.maximum(top, -_CERTAIN)
-    total = safe + np.log(np.maximum(np.where(same, np.exp(lifted[:, None, :] - safe[:, :, None]), 0.0).sum(2), 1e-300))
+    total = safe + np.log(
+        np.maximum(np.where(same, np.exp(lifted[:, None, :] - safe[:, :, None]), 0.0).sum(2), 1e-300)
+    )
     return np.asarray(np.where(first, total, -2 * _CERTAIN))
 
 

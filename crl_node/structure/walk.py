@@ -119,8 +119,15 @@ class Record:
 
 
 def draw_leaves(
-    tree: Tree, correct: Correct | None, counts: Ints, rng: np.random.Generator,
-    *, temper: float = 1.0, explore: float = 0.0, guides: tuple[Ints, Bools] | None = None, record: bool = False,
+    tree: Tree,
+    correct: Correct | None,
+    counts: Ints,
+    rng: np.random.Generator,
+    *,
+    temper: float = 1.0,
+    explore: float = 0.0,
+    guides: tuple[Ints, Bools] | None = None,
+    record: bool = False,
 ) -> tuple[Leaves, Record | None]:
     """Draw `counts` [V] leaves; draws that share a prefix share its node (so a leaf has a count).
 
