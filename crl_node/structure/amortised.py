@@ -1,10 +1,10 @@
 """Amortised posterior over term sets: a policy trained beforehand on problems from the prior, run by ONNX Runtime.
 
 The same tree of decisions and the same kind of network as the GFlowNet's, but the network is fixed: an update costs one
-pass. Inclusion probabilities are read off decisions that each put one column first (`walk.marginals`), joint samples
-come from walking the tree. With `corrected` the policy's likeliest sets get their probability from the exact evidence:
-within these sets ratios are exact, and only how much lies outside of them is the policy's word. Joint samples then
-carry importance weights (self-normalised; Owen 2013, Monte Carlo theory, methods and examples, ch. 9.2).
+walk down the tree. Inclusion probabilities average the decisions' probabilities over the prefixes drawn. With
+`corrected` the likeliest sets get their probability from the exact evidence: within them ratios are exact, and only how
+much lies outside of them is the policy's word. Joint samples then carry importance weights
+(self-normalised; Owen 2013, Monte Carlo theory, methods and examples, ch. 9.2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crl_node.structure.amortised_file import load_policy, session_of
 from crl_node.structure.engine import Particles, Support
 from crl_node.structure.evidence import Bools, Problem, log_evidence
 from crl_node.structure.tree import Tree
-from crl_node.structure.walk import Leaves, draw_leaves, enumerate_leaves, marginals
+from crl_node.structure.walk import Leaves, draw_leaves, enumerate_leaves
 
 #: Probability of the least likely set that `support` lists, and most sets listed.
 _LEAST, _MOST = 1e-7, 16384
@@ -32,7 +32,8 @@ class AmortisedEngine:
     def __init__(self, model: str | Path | None = None, corrected: bool = True, samples: int = 32) -> None:
         """`model`: an ONNX file (None: the shipped one), checked before use: ModelError is a sentence.
 
-        `samples`: likeliest sets of a variable whose exact evidence corrects the answer; no effect without `corrected`.
+        `samples`: draws of a variable from which inclusion probabilities are taken, and, with `corrected`, number of
+        sets whose exact evidence corrects the answer. ValueError unless >= 1.
         """
         if samples < 1:
             raise ValueError(f"the correction needs at least 1 set, {samples} were asked for")
@@ -58,15 +59,15 @@ class AmortisedEngine:
         return log_evidence(self.problems[variable], sets)
 
     def inclusion(self) -> Array:
-        """See `Engine`. Uncorrected: one pass of the network over all columns of all variables."""
-        raw = marginals(self.tree, self._correct)
-        if not self.corrected:
-            return raw
-        leaves = enumerate_leaves(self.tree, self._correct, least=1e-5, most=self.samples)
-        change = np.exp(self._corrected(leaves, self.samples)) - np.exp(leaves.log_probability)
-        # The policy's sum over all sets, with the share of the listed ones replaced.
-        np.add.at(raw, leaves.owner, change[:, None] * leaves.sets)
-        return np.clip(raw, 0.0, 1.0)
+        """See `Engine`. From `samples` draws, the same for the same problems."""
+        counts = np.full(self.tree.variables, self.samples)
+        leaves, _ = draw_leaves(self.tree, self._correct, counts, np.random.default_rng(0))
+        out = leaves.inclusion
+        if self.corrected:
+            # The policy's sum over all sets, with the share of those drawn replaced.
+            change = np.exp(self._corrected(leaves, self.samples)) - np.exp(leaves.log_probability)
+            np.add.at(out, leaves.owner, change[:, None] * leaves.sets)
+        return np.clip(out, 0.0, 1.0)
 
     def _corrected(self, leaves: Leaves, most: int) -> Array:
         """[N] log probabilities: the `most` likeliest sets of a variable share their mass as their scores say."""

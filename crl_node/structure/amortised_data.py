@@ -110,13 +110,13 @@ def divergence(exact: Array, logit: Array) -> Array:
     return np.asarray(np.maximum(value, 0.0))
 
 
-def decisions(problem: Problem, rng: np.random.Generator, kept: int = 160) -> Decisions:
+def decisions(problem: Problem, rng: np.random.Generator, kept: int = 200) -> Decisions:
     """About `kept` decisions of a problem, those preferred where the expansion is wrong or the outcome open.
 
-    Weights make up for the preference. The roots of all `Tree.focused` trees (marginals) are always among them.
+    Weights make up for the preference.
     """
     tree = Tree([problem])
-    levels, leaves, log_p = walked(tree)
+    levels, _, _ = walked(tree)
     blame = [
         v.weight * (divergence(v.exact, v.logit) + 0.02 * expit(v.exact) * expit(-v.exact) + 1e-4)
         for v in levels
@@ -128,20 +128,7 @@ def decisions(problem: Problem, rng: np.random.Generator, kept: int = 160) -> De
         rows = np.flatnonzero(rng.random(len(chance)) < chance)
         weight = np.minimum(level.weight[rows] / chance[rows], 5.0)
         parts.append(_padded(level.features, rows, level.logit, level.exact, weight))
-    focused = tree.focused()
-    first = focused.step(focused.root)
-    odds = _marginal_odds(leaves, log_p)
-    exact = np.where(focused.root.sets[:, 0], -odds, odds)[first.rows]
-    rows = np.arange(len(first.rows))
-    parts.append(_padded(first.features, rows, first.logit[first.rows], exact, np.ones(len(rows))))
     return Decisions.joined(parts)
-
-
-def _marginal_odds(leaves: Nodes, log_p: Array) -> Array:
-    """[F] exact log odds of in against out, columns in the order of decision."""
-    p = np.exp(log_p)
-    inside, outside = p @ leaves.sets, p @ ~leaves.sets
-    return np.asarray(np.log(np.maximum(inside, 1e-300)) - np.log(np.maximum(outside, 1e-300)))
 
 
 def _padded(features: Features, rows: Ints, logit: Array, exact: Array, weight: Array) -> Decisions:

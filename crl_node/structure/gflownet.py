@@ -178,10 +178,7 @@ class GFlowNetEngine:
 
     def inclusion(self) -> Array:
         """See `Engine`."""
-        leaves = self._listed()
-        out = leaves.rest.copy()
-        np.add.at(out, leaves.owner, np.exp(leaves.log_probability)[:, None] * leaves.sets)
-        return np.clip(out, 0.0, 1.0)
+        return np.clip(self._listed().inclusion, 0.0, 1.0)
 
     def sample(self, count: int, rng: np.random.Generator) -> list[Particles]:
         """See `Engine`: draws from the policy, in random order, of equal weight."""

@@ -13,7 +13,6 @@ Exact where columns are orthogonal and the noise is known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +98,6 @@ class Tree:
         self.climbs = climbs
         v, f = self.batch.linear.shape
         self.variables, self.columns = v, f
-        self.variable = np.arange(v)  # [V] of which problem each tree is
         reference = _climbed(self.batch, np.zeros((v, f), bool))
         if starts is not None:
             other = _climbed(self.batch, starts)
@@ -115,7 +113,6 @@ class Tree:
         self.odds, self.pull = self.batch.odds[at], self.batch.pull[at]
         self.group = self.batch.group[self.order]  # [V, F]
         self.same = self._same()
-        self.size = self.batch.size
         self.root = self._root(problems)
 
     def _same(self) -> Bools:
@@ -123,27 +120,6 @@ class Tree:
         if not self.batch.grouped:
             return np.zeros((0, 0, 0), bool)
         return np.asarray(self.group[:, :, None] == self.group[:, None, :])
-
-    def focused(self) -> Tree:
-        """V F trees: tree v F + p decides first what this tree v decides at place p, the others in the same order.
-
-        The decision at a root is then about that column's inclusion probability.
-        """
-        v, f = self.order.shape
-        places = np.tile(np.arange(f), (f, 1))
-        places = np.where(places == 0, np.arange(f)[:, None], places - (places <= np.arange(f)[:, None]))
-        each = np.repeat(np.arange(v), f)
-        places = np.tile(places, (v, 1))  # [V F, F]
-        out = copy(self)
-        out.variables, out.variable = v * f, np.repeat(self.variable, f)
-        at = (each[:, None], places)
-        out.order, out.odds, out.pull = self.order[at], self.odds[at], self.pull[at]
-        out.group, out.size = self.group[at], self.size[each]
-        out.same = out._same()
-        border = np.concatenate([places, np.full((v * f, 1), f)], axis=1)
-        swept = self.root.swept[each[:, None, None], border[:, :, None], border[:, None, :]]
-        out.root = Nodes(0, np.arange(v * f), swept, self.root.sets[at], self.root.score[each])
-        return out
 
     def _root(self, problems: Sequence[Problem]) -> Nodes:
         v, f = self.variables, self.columns
@@ -174,7 +150,7 @@ class Tree:
         other = quadratic[:, None] + sign * (
             np.square(nodes.swept[:, :-1, -1]) / diagonal - self.pull[owner, start:]
         )
-        fit = self.batch.fit(np.concatenate([other, quadratic[:, None]], axis=1), self.variable[owner])
+        fit = self.batch.fit(np.concatenate([other, quadratic[:, None]], axis=1), owner)
         odds = sign * (fit[:, :-1] - fit[:, -1:] - 0.5 * np.log(diagonal)) + self.odds[owner, start:]
         if self.batch.grouped:
             held = np.einsum("bi,bij->bj", nodes.sets, self.same[owner][:, :, start:]) > 0
@@ -187,7 +163,7 @@ class Tree:
 
     def size_steps(self, nodes: Nodes) -> tuple[Array, Array]:
         """[B] nats by which the prior on the size changes with one column more, and with one less."""
-        size, r, count = self.size[nodes.owner], np.arange(len(nodes)), nodes.sets.sum(axis=1)
+        size, r, count = self.batch.size[nodes.owner], np.arange(len(nodes)), nodes.sets.sum(axis=1)
         now = size[r, count]
         return size[r, count + 1] - now, size[r, np.maximum(count - 1, 0)] - now
 
@@ -209,7 +185,7 @@ class Tree:
                 self.flip(nodes, rows, columns, fresh)
                 return
         count = nodes.sets[rows].sum(axis=1)
-        size = self.size[nodes.owner[rows]]
+        size = self.batch.size[nodes.owner[rows]]
         after = np.where(member, count - 1, count + 1)
         gained = np.where(member, -1.0, 1.0) * odds[rows, columns]
         nodes.score[rows] += gained + size[r, after] - size[r, count]
@@ -217,7 +193,7 @@ class Tree:
 
     def flow(self, nodes: Nodes, odds: Array) -> Array:
         """[B] log F of the nodes: the expansion around their completion. `odds` [B, n] as `odds_in` gives them."""
-        size = self.size[nodes.owner]
+        size = self.batch.size[nodes.owner]
         rows = np.arange(len(nodes))
         count = nodes.sets.sum(axis=1)
         before = nodes.sets[:, : nodes.start].sum(axis=1)
@@ -286,8 +262,7 @@ class Tree:
     def features(self, nodes: Nodes, flipped: Nodes, odds: Array, changed: Array, logit: Array) -> Features:
         """What the correction sees of the decisions: numbers of about unit size, see `GLOBAL` and `PAIR`."""
         n = odds.shape[1] - 1
-        variable = self.variable[nodes.owner]
-        shape, rate = self.batch.shape[variable], self.batch.rate[variable]
+        shape, rate = self.batch.shape[nodes.owner], self.batch.rate[nodes.owner]
         known = np.isinf(shape)
         diagonal = nodes.diagonal
         line = nodes.swept[:, 0, :]

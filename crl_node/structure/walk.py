@@ -47,8 +47,8 @@ class Leaves:
     score: Array  # [N] nats, log p(y, M)
     log_probability: Array  # [N] nats, of the policy
     count: Ints  # [N] how often it was drawn (enumeration: 0)
-    missed: Array  # [V] the policy's probability of all other sets
-    rest: Array  # [V, F] what these other sets add to the inclusion probabilities, by the expansion
+    missed: Array  # [V] the policy's probability of all other sets; nan for draws
+    inclusion: Array  # [V, F] the policy's inclusion probabilities
 
     def of(self, variable: int) -> Ints:
         """Rows of one variable."""
@@ -63,7 +63,10 @@ def unordered(tree: Tree, nodes: Nodes) -> Bools:
 
 
 def enumerate_leaves(tree: Tree, correct: Correct | None, *, least: float, most: int) -> Leaves:
-    """All sets of probability >= `least`, at most the `most` likeliest prefixes of a variable kept at a time."""
+    """All sets of probability >= `least`, at most the `most` likeliest prefixes of a variable kept at a time.
+
+    What lies below prefixes that are not kept enters `inclusion` by the expansion.
+    """
     nodes, log_p = tree.root, np.zeros(tree.variables)
     missed = np.zeros(tree.variables)
     rest = np.zeros((tree.variables, tree.columns))
@@ -82,20 +85,15 @@ def enumerate_leaves(tree: Tree, correct: Correct | None, *, least: float, most:
             np.add.at(missed, both.owner[lost], mass)
             np.add.at(rest, both.owner[lost], mass[:, None] * _expected(tree, both.take(lost)))
         nodes, log_p = both.take(keep), log_p[keep]
-    out = np.zeros_like(rest)
-    np.put_along_axis(out, tree.order, rest, axis=1)
+    np.add.at(rest, nodes.owner, np.exp(log_p)[:, None] * nodes.sets)
     zero = np.zeros(len(nodes), int)
-    return Leaves(nodes.owner, unordered(tree, nodes), nodes.score, log_p, zero, missed, out)
+    return Leaves(nodes.owner, unordered(tree, nodes), nodes.score, log_p, zero, missed, _by_column(tree, rest))
 
 
-def marginals(tree: Tree, correct: Correct | None) -> Array:
-    """[V, F] inclusion probabilities as if each column were the first to be decided: one step, no walk."""
-    focused = tree.focused()
-    step, logit = _decide(focused, focused.root, correct)
-    p = expit(logit)
-    held = focused.root.sets[:, 0]
-    out = np.empty((tree.variables, tree.columns))
-    np.put_along_axis(out, tree.order, np.where(held, 1.0 - p, p).reshape(out.shape), axis=1)
+def _by_column(tree: Tree, value: Array) -> Array:
+    """[V, F] in the order of decision -> in the columns' own order."""
+    out = np.empty_like(value)
+    np.put_along_axis(out, tree.order, value, axis=1)
     return out
 
 
@@ -134,7 +132,9 @@ def draw_leaves(
     At every node its draws are split as their probabilities say, up to rounding at random: unbiased, with less variance
     than independent draws. `temper` divides log odds, `explore` mixes in fair coins, `guides` (owner [N], sets [N, F])
     are leaves that are visited whatever the policy says (with count 0 unless drawn).
-    """  # fmt: skip
+    `inclusion` averages each decision's probability over the prefixes drawn, not its outcome (Rao-Blackwell), and means
+    something only without `temper` and `explore`.
+    """
     nodes, log_p, count = tree.root, np.zeros(tree.variables), np.asarray(counts).copy()
     owner, sets = guides if guides is not None else (np.zeros(0, int), np.zeros((0, tree.columns), bool))
     wanted = np.take_along_axis(sets, tree.order[owner], 1)
@@ -143,9 +143,13 @@ def draw_leaves(
     flips = np.zeros((tree.variables, 0), bool)
     seen: list[tuple[Features, Array]] = []
     total = 0
+    drawn = np.maximum(np.asarray(counts, float), 1.0)
+    inclusion = np.zeros((tree.variables, tree.columns))
     for t in range(tree.columns):
         step, logit = _decide(tree, nodes, correct)
         able = step.rows
+        inside = np.where(nodes.sets[:, t], expit(-logit), expit(logit))
+        np.add.at(inclusion[:, t], nodes.owner, inside * count / drawn[nodes.owner])
         behaviour = np.zeros(len(nodes))
         behaviour[able] = (1.0 - explore) * expit(logit[able] / temper) + 0.5 * explore
         go = np.clip(np.floor(count * behaviour + rng.random(len(nodes))).astype(int), 0, count)
@@ -171,8 +175,8 @@ def draw_leaves(
         nodes, count = both.take(keep), visits[keep]
         place = (np.cumsum(keep) - 1)[there]
     missed = np.full(tree.variables, np.nan)
-    none = np.zeros((tree.variables, tree.columns))
-    leaves = Leaves(nodes.owner, unordered(tree, nodes), nodes.score, log_p, count, missed, none)
+    inclusion = _by_column(tree, inclusion)
+    leaves = Leaves(nodes.owner, unordered(tree, nodes), nodes.score, log_p, count, missed, inclusion)
     return leaves, _record(seen, path, flips, tree.columns) if record else None
 
 
