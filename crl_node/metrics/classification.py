@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 
@@ -54,18 +56,34 @@ def brier(truth: ArrayLike, probability: ArrayLike) -> float | None:
     return float(np.mean((value - label) ** 2)) if value.size else None
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """Bins of equal width over [0, 1]; nan in bins without entries."""
+
+    stated: NDArray[np.float64]  # [B] mean probability
+    true: NDArray[np.float64]  # [B] share of positives
+    count: NDArray[np.int64]  # [B]
+
+
+def reliability(truth: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> Reliability:
+    """What a reliability diagram shows. `bins` of equal width; 1.0 falls into the last."""
+    label, value = _pair(truth, probability)
+    index = np.clip((value * bins).astype(int), 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        stated = np.bincount(index, value, bins) / count
+        true = np.bincount(index, label.astype(float), bins) / count
+    return Reliability(stated, true, count)
+
+
 def calibration_error(truth: ArrayLike, probability: ArrayLike, *, bins: int = 10) -> float | None:
     """Expected calibration error: |mean probability - share of positives| per bin, weighted by its entries.
 
-    `bins` of equal width over [0, 1]; 1.0 falls into the last. None without entries.
+    Naeini et al. 2015. `bins` as in `reliability`. None without entries.
     """
-    label, value = _pair(truth, probability)
-    if value.size == 0:
+    found = reliability(truth, probability, bins=bins)
+    total = found.count.sum()
+    if total == 0:
         return None
-    index = np.clip((value * bins).astype(int), 0, bins - 1)
-    error = 0.0
-    for b in range(bins):
-        inside = index == b
-        if inside.any():
-            error += inside.mean() * abs(value[inside].mean() - label[inside].mean())
-    return float(error)
+    some = found.count > 0
+    return float((found.count[some] * np.abs(found.stated - found.true)[some]).sum() / total)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from crl_node.data import Array
 from crl_node.structure.evidence import Bools, Problem, beta_binomial, make_conjugate_problem
@@ -84,3 +85,34 @@ def problem_of(features: Array, change: Array, prior_std: Array, config: DrawCon
         shape=config.shape, rate=config.rate,
         size_log_prior=beta_binomial(size, mean=config.mean_rate, strength=config.strength),
     )  # fmt: skip
+
+
+def prior_sets(problem: Problem, count: int, rng: np.random.Generator) -> Bools:
+    """`count` independent sets [count, F] from the set prior of `problem`: groups, odds and size prior.
+
+    The groups are decided one after the other, given how many are in already; what is still to come is summed out by
+    elementary symmetric polynomials.
+    """
+    columns = np.flatnonzero(problem.allowed)
+    groups = np.unique(problem.group[columns])
+    members = [columns[problem.group[columns] == g] for g in groups]
+    total = np.array([logsumexp(problem.log_prior_odds[m]) for m in members])
+    left = len(groups)
+    log_e = np.full((left + 1, left + 1), -np.inf)  # [g, k] of the groups g, g + 1, ..
+    log_e[left, 0] = 0.0
+    for g in range(left - 1, -1, -1):
+        log_e[g] = log_e[g + 1]
+        log_e[g, 1:] = np.logaddexp(log_e[g + 1, 1:], total[g] + log_e[g + 1, :-1])
+    # First how many, then which: given the number, group g is in with the ratio of two polynomials.
+    size = log_e[0] + problem.size_nats(np.arange(left + 1))
+    size = np.exp(size - logsumexp(size))
+    need = rng.choice(left + 1, count, p=size / size.sum())
+    sets = np.zeros((count, len(problem.group)), bool)
+    for g in range(left):
+        with np.errstate(invalid="ignore"):
+            share = np.exp(total[g] + log_e[g + 1, np.maximum(need - 1, 0)] - log_e[g, need])
+        taken = np.flatnonzero((need > 0) & (rng.random(count) < share))
+        odds = np.exp(problem.log_prior_odds[members[g]] - total[g])
+        sets[taken, rng.choice(members[g], len(taken), p=odds / odds.sum())] = True
+        need[taken] -= 1
+    return sets

@@ -8,11 +8,21 @@ from crl_node.metrics import (
     auroc,
     brier,
     calibration_error,
+    dci,
+    dci_of_importance,
+    inclusion_divergence,
+    jensen_shannon,
     match,
+    mean_correlation_coefficient,
     pooled_variance,
     r2,
+    r2_diag_sep,
     r2_given_variance,
+    r2_matrix,
+    reliability,
+    spearman,
     structural_hamming_distance,
+    total_variation,
 )
 
 
@@ -97,3 +107,115 @@ def test_matching_leaves_hopeless_pairs_apart() -> None:
     assert match([[0.1, np.inf], [0.2, np.inf]]) == {0: 0}
     assert match([[0.1, 5.0], [5.0, 5.0]], limit=1.0) == {0: 0}
     assert match(np.zeros((0, 3))) == {}
+
+
+class Named:
+    """A posterior by name."""
+
+    def __init__(self, sets: list[list[int]], probability: list[float]) -> None:
+        self.sets = np.array(sets, bool)
+        self.log_probability = np.log(probability)
+
+
+def test_jensen_shannon_divergence_of_posteriors_over_sets_is_in_nats() -> None:
+    one = Named([[0, 0], [0, 1]], [0.5, 0.5])
+    other = Named([[1, 1], [0, 1]], [0.5, 0.5])  # half of the mass in common
+    # m = (1/4, 1/2, 1/4): each KL is 1/2 log(1/2 / 1/4) + 1/2 log 1.
+    assert jensen_shannon(one, other) == pytest.approx(0.5 * np.log(2))
+    assert total_variation(one, other) == pytest.approx(0.5)
+    assert jensen_shannon(one, one) == pytest.approx(0.0)
+
+
+def test_posteriors_without_a_common_set_are_log_two_apart() -> None:
+    one, other = Named([[0, 0]], [1.0]), Named([[0, 1], [1, 0]], [0.3, 0.7])
+    assert jensen_shannon(one, other) == pytest.approx(np.log(2))
+    assert total_variation(one, other) == pytest.approx(1.0)
+
+
+def test_the_order_in_which_sets_are_named_does_not_matter() -> None:
+    one = Named([[0, 0], [0, 1], [1, 1]], [0.2, 0.3, 0.5])
+    other = Named([[1, 1], [0, 0], [0, 1]], [0.5, 0.2, 0.3])
+    assert total_variation(one, other) == pytest.approx(0.0)
+
+
+def test_posteriors_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="the second posterior sums to 0.5"):
+        jensen_shannon(Named([[0]], [1.0]), Named([[0]], [0.5]))
+    with pytest.raises(ValueError, match="over 1 and 2 columns"):
+        total_variation(Named([[0]], [1.0]), Named([[0, 1]], [1.0]))
+
+
+def test_inclusion_divergence_is_the_mean_over_columns() -> None:
+    # Certain against even odds: m = (3/4, 1/4); 1/2 log(4/3) + 1/2 (1/2 log(2/3) + 1/2 log 2). The other: 0.
+    expected = 0.5 * np.log(4 / 3) + 0.25 * np.log(2 / 3) + 0.25 * np.log(2)
+    assert inclusion_divergence([1.0, 0.2], [0.5, 0.2]) == pytest.approx(expected / 2)
+    assert inclusion_divergence([1.0], [0.0]) == pytest.approx(np.log(2))
+    with pytest.raises(ValueError, match=r"outside \[0, 1\]"):
+        inclusion_divergence([1.2], [0.0])
+
+
+def test_a_reliability_diagram_shows_stated_and_true_shares() -> None:
+    bins = reliability([0, 1, 1], [0.1, 0.7, 0.9], bins=2)
+    np.testing.assert_allclose(bins.stated, [0.1, 0.8])
+    np.testing.assert_allclose(bins.true, [0.0, 1.0])
+    np.testing.assert_array_equal(bins.count, [1, 2])
+
+
+def test_r2_diag_and_sep_match_latents_to_variables_first() -> None:
+    # Latent 0 stands for variable 1 and latent 1 for variable 0; what is left over is .2 and .4.
+    found = r2_diag_sep([[0.2, 0.9], [0.8, 0.4]])
+    assert found.pairs == {0: 1, 1: 0}
+    assert found.diag == pytest.approx((0.9 + 0.8) / 2)
+    assert found.sep == pytest.approx((0.2 + 0.4) / 2)
+
+
+def test_r2_diag_leaves_spare_latents_out() -> None:
+    found = r2_diag_sep([[0.1, 0.1], [0.0, 0.9], [0.8, 0.3]])
+    assert found.pairs == {1: 1, 2: 0}
+    assert (found.diag, found.sep) == (pytest.approx(0.85), pytest.approx(0.15))
+
+
+def test_the_r2_matrix_is_the_squared_correlation_and_boosting_sees_through_a_square() -> None:
+    # Deviations (-1, 0, 1) against (-1, 2, -1) are uncorrelated, against (0, -1, 1): r = 1 / 2.
+    matrix = r2_matrix([-1.0, 0.0, 1.0], np.array([[-1.0, 2.0, -1.0], [0.0, -1.0, 1.0]]).T)
+    np.testing.assert_allclose(matrix, [[0.0, 0.25]], atol=1e-12)
+    x = np.random.default_rng(0).uniform(-1, 1, 600)
+    assert r2_matrix(x, x**2)[0, 0] < 0.05
+    assert r2_matrix(x, x**2, regressor="boosting")[0, 0] > 0.95
+
+
+def test_mcc_is_blind_to_order_sign_and_scale() -> None:
+    truth = np.array([[-1.0, 0.0, 1.0], [1.0, -2.0, 1.0]]).T
+    latent = np.stack([5.0 - 3.0 * truth[:, 1], truth[:, 0]], axis=1)
+    assert mean_correlation_coefficient(latent, truth) == pytest.approx(1.0)
+    # (-1, 0, 1) with (0, -1, 1) is 1/2; the other pair is exact.
+    latent[:, 1] = [0.0, -1.0, 1.0]
+    assert mean_correlation_coefficient(latent, truth) == pytest.approx(0.75)
+    assert mean_correlation_coefficient(np.exp(truth[:, :1]), truth[:, :1], kind="spearman") == pytest.approx(1.0)
+
+
+def test_rank_correlation_takes_ties_at_their_mean() -> None:
+    # Ranks (1, 2, 3) and (1.5, 1.5, 3): deviations (-1, 0, 1) and (-.5, -.5, 1), r = 1.5 / sqrt(2 x 1.5).
+    assert spearman([1.0, 2.0, 9.0], [4.0, 4.0, 5.0]) == pytest.approx(1.5 / np.sqrt(3.0))
+    assert spearman([1.0, 2.0], [3.0, 3.0]) is None
+
+
+def test_dci_of_an_importance_matrix() -> None:
+    # Latent 0 serves one variable only (D 1, weight 1); latent 1 serves both alike (D 0, weight 1).
+    disentanglement, completeness = dci_of_importance([[1.0, 0.0], [0.5, 0.5]])
+    assert disentanglement == pytest.approx(0.5)
+    # Variable 0 comes from latents 2:1 (weight 1.5), variable 1 from one latent only (weight .5).
+    entropy = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3)) / np.log(2)
+    assert completeness == pytest.approx((1.5 * (1 - entropy) + 0.5) / 2)
+    with pytest.raises(ValueError, match="must be >= 0"):
+        dci_of_importance([[-1.0, 1.0]])
+
+
+def test_dci_is_high_for_a_permutation_and_low_for_a_rotation() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(-1, 1, (500, 2))
+    swapped = dci(truth[:, ::-1], truth)
+    mixed = dci(truth @ np.array([[1.0, 1.0], [1.0, -1.0]]), truth)
+    assert min(swapped.disentanglement, swapped.completeness, swapped.informativeness) > 0.9
+    assert mixed.disentanglement < 0.3 and mixed.completeness < 0.3
+    assert mixed.informativeness > 0.8
