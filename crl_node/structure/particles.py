@@ -173,22 +173,23 @@ class ParticleEngine:
     def _given_the_rest(self, around: _Around) -> Array:
         """[B, F] probability of each column given the rest of the particle's set (its own group left open)."""
         assert self._batch is not None
-        moves, group = around.moves, self._batch.group
+        moves = around.moves
         rows, place = np.nonzero(moves.members >= 0)
         member = moves.members[rows, place]
         if not self._batch.grouped:
             out = expit(moves.add)
             out[rows, member] = expit(-moves.drop[rows, place])
             return np.asarray(out)
+        group = self._batch.group[self._owner]  # [B, F]
         odds = np.exp(np.minimum(moves.add, 600.0))
         none = np.ones((len(odds), int(group.max()) + 1))
-        sibling = group[member][:, None] == group
+        sibling = group[rows, member][:, None] == group[rows]
         swap = np.exp(np.minimum(moves.exchange[rows, place], 600.0)) * sibling
         np.add.at(odds, rows, swap)
         odds[rows, member] = 1.0
-        none[rows, group[member]] = np.exp(np.minimum(moves.drop[rows, place], 600.0))
-        total = none + odds @ (group[:, None] == np.arange(none.shape[1]))
-        return np.asarray(odds / total[:, group])
+        none[rows, group[rows, member]] = np.exp(np.minimum(moves.drop[rows, place], 600.0))
+        np.add.at(none, (np.arange(len(odds))[:, None], group), odds)
+        return np.asarray(odds / np.take_along_axis(none, group, 1))
 
     def log_evidence(self, variable: int, sets: Bools) -> Array:
         """See `Engine`."""

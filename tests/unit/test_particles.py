@@ -145,3 +145,11 @@ def test_moves_at_the_beginning_leave_the_prior_as_it_is(problem: Problem) -> No
     np.testing.assert_allclose(after, before, atol=0.03)
     np.testing.assert_allclose(around.target, log_score(problem, around.sets), atol=1e-8)
     np.testing.assert_allclose(around.base, log_prior(problem, around.sets), atol=1e-8)
+
+
+def test_variables_may_differ_in_their_groups() -> None:
+    problems = [grouped(1), replace(grouped(2), group=np.array([0, 1, 1, 2, 3, 3], np.int32))]
+    engine, exact = ParticleEngine(0), ExactEngine()
+    engine.update(problems)
+    exact.update(problems)
+    np.testing.assert_allclose(engine.inclusion(), exact.inclusion(), atol=0.05)
