@@ -21,11 +21,13 @@ from scipy.special import expit
 
 from crl_node.data import Array
 from crl_node.structure.evidence import Bools, Problem, log_score
-from crl_node.structure.neighbours import Batch
+from crl_node.structure.neighbours import Batch, climb
 
 Ints = NDArray[np.int_]
 #: Log odds beyond which a column counts as certain [nats]; keeps exponentials finite.
 _CERTAIN = 300.0
+#: Moves to the reference, at most.
+_MOST_MOVES = 64
 #: Numbers that describe a decision, and those that describe what it does to one open column.
 GLOBAL, PAIR = 20, 10
 
@@ -98,20 +100,22 @@ class Tree:
         self.climbs = climbs
         v, f = self.batch.linear.shape
         self.variables, self.columns = v, f
-        reference = _climbed(self.batch, np.zeros((v, f), bool))
+        none = np.zeros((v, f), bool)
+        each = np.arange(v)
+        reference, score = climb(self.batch, each, none, _scores(problems, none), most_moves=_MOST_MOVES)
         if starts is not None:
-            other = _climbed(self.batch, starts)
-            better = _scores(problems, other) > _scores(problems, reference)
+            other, found = climb(self.batch, each, starts, _scores(problems, starts), most_moves=_MOST_MOVES)
+            better = found > score
             reference[better] = other[better]
         self.reference = reference
-        moves = self.batch.moves(np.arange(v), reference)
+        moves = self.batch.moves(each, reference, exchanges=False)
         # What is in comes first, then what is likeliest to come in.
         rank = np.where(reference, np.inf, np.maximum(moves.add, -1e9))
         rank[~np.isfinite(self.batch.odds)] = -np.inf
         self.order = np.argsort(-rank, axis=1, kind="stable")  # [V, F] position -> column
         at = (np.arange(v)[:, None], self.order)
         self.odds, self.pull = self.batch.odds[at], self.batch.pull[at]
-        self.group = self.batch.group[self.order]  # [V, F]
+        self.group = np.take_along_axis(self.batch.group, self.order, 1)  # [V, F]
         self.same = self._same()
         self.root = self._root(problems)
 
@@ -329,22 +333,6 @@ def _sweep(nodes: Nodes, rows: Ints, columns: Ints) -> None:
     picked[r, columns, columns] = -1.0 / pivot
     nodes.swept[rows] = picked
     nodes.sets[rows, columns + nodes.start] ^= True
-
-
-def _climbed(batch: Batch, sets: Bools, most: int = 64) -> Bools:
-    """[V, F] sets after the best single moves (add, drop, exchange) while any helps."""
-    sets = sets.copy()
-    rows = np.arange(len(sets))
-    for _ in range(most):
-        moves = batch.moves(rows, sets[rows])
-        flat = moves.flat()
-        choice = np.argmax(flat, axis=1)
-        better = np.flatnonzero(flat[np.arange(len(rows)), choice] > 1e-9)
-        if not better.size:
-            break
-        sets[rows[better]] = moves.apply(sets[rows], better, choice[better])
-        rows = rows[better]
-    return sets
 
 
 def _scores(problems: Sequence[Problem], sets: Bools) -> Array:
