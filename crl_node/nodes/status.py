@@ -46,12 +46,21 @@ class StatusNode(Guard, Node):
         ):
             self.create_subscription(kind, topic, self.guarded(callback), qos)
         self._shutdown = self.create_client(Trigger, "manager/shutdown")
+        self._startup = self.create_client(Trigger, "manager/startup")
 
     def request_shutdown(self) -> bool:
         """Ask the manager to stop all nodes in order; False when there is no manager to ask."""
-        if not self._shutdown.service_is_ready():
+        return self._ask(self._shutdown)
+
+    def request_startup(self) -> bool:
+        """Ask the manager to bring all nodes up; False when there is no manager to ask."""
+        return self._ask(self._startup)
+
+    @staticmethod
+    def _ask(client: Any) -> bool:
+        if not client.service_is_ready():
             return False
-        self._shutdown.call_async(Trigger.Request())
+        client.call_async(Trigger.Request())
         return True
 
     def _on_clock(self, message: Clock) -> None:
