@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crl_node.arm.following import TOLERANCE
+from crl_node.arm.trajectory import JointTrajectory
+from crl_node.command import Command
 from crl_node.data import Array, Frame
 
 #: s, stamps closer than this are the same instant.
@@ -31,6 +34,7 @@ class AlignConfig:
     queue: int = 8  # images kept
     memory: float = 3.0  # s, joint states and commands older than this are forgotten
     longest_command: float = 0.25  # s, a command has come to rest after this
+    following: float = TOLERANCE  # rad, a joint further than this from where it was told to be did not follow
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class ExecutedCommand:
     velocity: Array  # [2] m/s, mean over `duration`
     duration: float  # s
     ramp: float  # s
+    trajectory: JointTrajectory | None = None  # what the joints were told, to know whether they did it
+
+    @classmethod
+    def of(cls, command: Command) -> ExecutedCommand:
+        """From a command that the gate passed on."""
+        return cls(command.stamp, command.velocity, command.duration, command.ramp, command.trajectory)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class AlignCounts:
     commands: int = 0
     late: int = 0  # messages older than the stream's last one, ignored
     jumps: int = 0  # clock jumps, each flushed everything
+    masked: int = 0  # transitions not learned from because the arm did not do what it was told
 
 
 class Aligner:
@@ -88,6 +99,7 @@ class Aligner:
         self._last_frame: float | None = None  # stamp of the last frame given out
         self._heard_since: float | None = None  # since when commands would have been heard
         self._broken = "first frame"
+        self._strayed = False  # the arm was not where it was told to be at the last frame
 
     # -- streams ----------------------------------------------------------------------------------------------------
 
@@ -145,7 +157,7 @@ class Aligner:
         self._commands.clear()
         self._newest.clear()
         self._last_frame = self._heard_since = None
-        self._broken = why
+        self._broken, self._strayed = why, False
 
     def interrupt(self, why: str) -> None:
         """No transition to the next frame: the caller could not use the last one."""
@@ -176,6 +188,7 @@ class Aligner:
                 return None
             self._images.popleft()
             action, note = self._action(stamp)
+            action, note = self._masked(joints, action, note)
             self._last_frame, self._broken = stamp, ""
             return Aligned(Frame(stamp, image, joints.positions), joints, action, note)
         return None
@@ -213,6 +226,31 @@ class Aligner:
         if not known and not listened:
             return None, "a command from before the start may still act"
         return mean_velocity(self._commands, start, stamp), ""
+
+    def _masked(self, joints: JointSample, action: Array | None, note: str) -> tuple[Array | None, str]:
+        """No transition over a step at both ends of which the arm was not where it was told to be.
+
+        One end alone is an impact, which the commander's reference waits for.
+        """
+        error, name = self._stray(joints)
+        before, self._strayed = self._strayed, error > self.config.following
+        if action is None or not (before and self._strayed):
+            return action, note
+        self.counts.masked += 1
+        return None, f"joint '{name}' was {error:.3f} rad from where it was told to be: this step teaches nothing"
+
+    def _stray(self, joints: JointSample) -> tuple[float, str]:
+        """Largest distance rad of a joint from the trajectory that acts at its stamp, and that joint."""
+        acting = [(c.stamp, c.trajectory) for c in self._commands if c.stamp <= joints.stamp - SAME]
+        start, trajectory = max(acting, key=lambda entry: entry[0], default=(0.0, None))
+        if trajectory is None:
+            return 0.0, ""
+        names = trajectory.joint_names
+        reference, _ = trajectory.sample(joints.stamp - start)
+        measured = np.array([joints.positions.get(name, np.nan) for name in names])
+        away = np.nan_to_num(np.abs(measured - reference), nan=0.0)  # a joint nobody measures tells nothing
+        worst = int(np.argmax(away))
+        return float(away[worst]), names[worst]
 
 
 def mean_velocity(commands: deque[ExecutedCommand] | list[ExecutedCommand], start: float, end: float) -> Array:

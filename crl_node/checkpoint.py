@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 Arrays = NDArray[Any]
 
 FORMAT = "crl_node world model 1"
+#: A checkpoint unpacks to about 2 MB; one that unpacks to more than this is made to fill the memory [bytes].
+UNPACKED_LIMIT = 256 * 1024 * 1024
 
 
 class CheckpointError(ValueError):
@@ -35,10 +39,18 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Arrays]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_arrays(path: str | Path) -> dict[str, Arrays]:
-    """All arrays of a checkpoint file, CheckpointError when it is none."""
+def read_arrays(path: str | Path, data: bytes | None = None) -> dict[str, Arrays]:
+    """All arrays of a checkpoint file, CheckpointError when it is none.
+
+    With `data` the file was read already, and `path` only names it.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        data = Path(path).read_bytes() if data is None else data
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > UNPACKED_LIMIT:
+            raise ValueError(f"it unpacks to {size} bytes, at most {UNPACKED_LIMIT} are allowed")
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # numpy, zipfile and zlib each have their own errors for a damaged file
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
@@ -49,7 +61,12 @@ def read_arrays(path: str | Path) -> dict[str, Arrays]:
 
 def load_extra(path: str | Path) -> dict[str, Arrays]:
     """The `extra` arrays of a checkpoint."""
-    return {name[6:]: array for name, array in read_arrays(path).items() if name.startswith("extra_")}
+    return extra_of(read_arrays(path))
+
+
+def extra_of(arrays: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """The `extra` arrays among all of a checkpoint."""
+    return {name[6:]: array for name, array in arrays.items() if name.startswith("extra_")}
 
 
 def remove_partial(path: str | Path) -> None:

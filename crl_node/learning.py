@@ -18,10 +18,12 @@ from crl_node.alignment import AlignConfig, Aligned
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import RobotProfile, load_profile
 from crl_node.camera import Camera
-from crl_node.checkpoint import Arrays, CheckpointError, load_extra
+from crl_node.checkpoint import Arrays, CheckpointError, extra_of, read_arrays
 from crl_node.data import Belief, Posterior
 from crl_node.perception.encoder import Encoder
+from crl_node.perception.frozen import FrozenPicture
 from crl_node.perception.slots import SlotEncoder
+from crl_node.quarantine import QuarantineError, read_examined
 from crl_node.world_model import ModelConfig, WorldModel
 
 
@@ -46,6 +48,7 @@ class Learner:
         self.arm = Arm(profile)
         self.encoder: Encoder = self._new_encoder()
         self.model = WorldModel(config, seed)
+        self.camera_check = FrozenPicture()
 
     def _new_encoder(self) -> SlotEncoder:
         return SlotEncoder(self.camera, self.config.wall, self.profile.tool_radius)
@@ -57,6 +60,7 @@ class Learner:
         q = self.profile.vector(joints.positions)
         dq = self.profile.vector({name: joints.velocities.get(name, 0.0) for name in self.profile.joint_names})
         tip, tip_velocity = self.arm.tip_at(q), self.arm.tip_velocity_at(q, dq)[:2]
+        self.camera_check.look(aligned.frame.image, tip)
         belief = self.encoder.encode(aligned.frame, tip, tip_velocity, self.arm.capsules(joints.positions))
         seen = time.perf_counter()
         observation = self.model.observe(belief, aligned.action)
@@ -74,8 +78,8 @@ class Learner:
         missing = [name for name in self.profile.joint_names if name not in positions]
         if missing:
             raise ValueError(
-                f"joint '{missing[0]}' is absent from the joint states (got {', '.join(sorted(positions)) or 'none'}); "
-                "not used"
+                f"joint '{missing[0]}' is absent from the joint states: they name "
+                f"[{', '.join(positions)}], the arm has [{', '.join(self.profile.joint_names)}]; not used"
             )
         bad = [name for name in self.profile.joint_names if not np.isfinite(positions[name])]
         if bad:
@@ -86,15 +90,23 @@ class Learner:
         return self.model.checkpoint(self.encoder.state())
 
     def load(self, path: str | Path) -> str:
-        """Take over a checkpoint and return a sentence about it; CheckpointError leaves everything as it was."""
-        model = WorldModel.load(path)
+        """Take over a checkpoint and return a sentence about it; CheckpointError leaves everything as it was.
+
+        A child process opens it first (`quarantine.py`), which takes about a second.
+        """
+        try:
+            data = read_examined(path, "checkpoint")
+        except QuarantineError as error:
+            raise CheckpointError(str(error)) from error
+        arrays = read_arrays(path, data)
+        model = WorldModel.from_arrays(arrays, path)
         if model.config != self.config:
             raise CheckpointError(
                 f"checkpoint {path} is of another set-up ({model.config}), this node has {self.config}; not loaded"
             )
         encoder = self._new_encoder()
         try:
-            encoder.restore(load_extra(path))
+            encoder.restore(extra_of(arrays))
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {path} holds no state of this encoder: {error}; not loaded") from error
         self.model, self.encoder = model, encoder

@@ -229,7 +229,7 @@ def _loop(options: LoopOptions, calibration: dict[str, Any], lockstep: bool) -> 
     return [
         NodeSpec("recorder", "recorder", {**common, "output": str(out / "bag")}),
         NodeSpec("learner", "learner", {**loop, **calibration, "checkpoint": str(out / "checkpoint.npz")}),
-        NodeSpec("gate", "gate", {**common, "profile": options.robot, "lockstep": lockstep}),
+        NodeSpec("gate", "gate", {**common, "profile": options.robot, "lockstep": lockstep, "planner": "planner"}),
         NodeSpec("planner", "planner", {**loop, **shared, "policy": options.policy, "model": str(out / "model.onnx")}),
     ]
 

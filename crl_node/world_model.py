@@ -206,6 +206,12 @@ class WorldModel:
         self._posterior = self._assemble()
         return self._posterior
 
+    @property
+    def posterior_hash(self) -> str:
+        """Hash of the posterior that was last asked for; empty before the first. Safe from another thread."""
+        posterior = self._posterior
+        return "" if posterior is None else posterior.hash
+
     def _assemble(self) -> Posterior:
         present = self.registry.present
         blocks = [(self.motion, self._lengths[0]), (self.brightness, self._lengths[1])]
@@ -361,7 +367,11 @@ class WorldModel:
     @classmethod
     def load(cls, path: str | Path) -> WorldModel:
         """Read a checkpoint; CheckpointError says what is wrong with it. The posterior is the one that was saved."""
-        arrays = read_arrays(path)
+        return cls.from_arrays(read_arrays(path), path)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Arrays], path: str | Path) -> WorldModel:
+        """The model in the arrays of a checkpoint; `path` names it in CheckpointErrors."""
         try:
             raw = json.loads(str(arrays["config"]))
             raw["wall"] = tuple(raw["wall"])

@@ -21,6 +21,7 @@ from crl_node.arm.checks import (
     check_limits,
     outside_workspace,
 )
+from crl_node.arm.following import Following
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import RobotProfile
 from crl_node.arm.trajectory import JointTrajectory
@@ -31,6 +32,12 @@ from crl_node.data import Array
 _SHORTEST_STOP = 0.02
 #: A measured joint this far outside its limits is a broken sensor, rad; holding "there" would be a motion.
 _IMPLAUSIBLE = 0.1
+#: Joint states stamped this much before or after the last ones: the clock has jumped, or the simulator was reset, s.
+CLOCK_JUMP = 1.0
+#: After a jump nothing but holds for this long, s: what was planned on the old clock must have gone by.
+CLOCK_WINDOW = 0.3
+#: After an emergency stop the first motion begins this close to where the arm is, rad.
+RESUME_STEP = 0.01
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,12 @@ class Gate:
         self.newest_joint_stamp = -np.inf  # s, good or not
         self.last_command: float | None = None  # s, when a command was last judged or the watch began
         self.held = False  # what is being executed is a hold
+        self.following = Following(profile.joint_names)
+        self.foreign = ""  # who else speaks to the arm, a sentence; set by the node
+        self.clock_jumps = 0
+        self._clock_problem = ""  # a jump that was not yet held for
+        self._quiet_until = -np.inf  # s, only holds until then
+        self._resuming = False  # the emergency stop was released and nothing has moved since
         self._executing: tuple[float, JointTrajectory] | None = None  # start s, trajectory
 
     # -- joint states ---------------------------------------------------------------------------------------------
@@ -71,6 +84,9 @@ class Gate:
 
         Joints are found by name; others are ignored. Absent velocities count as rest.
         """
+        jump = stamp - self.newest_joint_stamp
+        if np.isfinite(self.newest_joint_stamp) and abs(jump) > CLOCK_JUMP:
+            self._jumped(stamp)
         self.newest_joint_stamp = max(self.newest_joint_stamp, stamp)
         if self.measured is not None and stamp < self.measured.stamp:
             return (
@@ -84,7 +100,21 @@ class Gate:
             self.joint_problem = str(error)
         else:
             self.joint_problem = ""
+            self.following.observe(stamp, position)
         return self.joint_problem
+
+    def _jumped(self, stamp: float) -> None:
+        """Time goes on at `stamp` s: what was executed, measured and watched belongs to a clock that is no more."""
+        self.clock_jumps += 1
+        self._clock_problem = (
+            f"the stamps of joint states jumped from {self.newest_joint_stamp:.3f} s to {stamp:.3f} s; "
+            f"holding for {CLOCK_WINDOW:g} s"
+        )
+        self._quiet_until = stamp + CLOCK_WINDOW
+        self.newest_joint_stamp, self.measured, self._executing = -np.inf, None, None
+        self.following.forget()
+        self.joint_problem = "no joint states have arrived since the clock jumped"
+        self.last_command, self.held = stamp, False
 
     def _by_name(self, what: str, names: Sequence[str], values: Sequence[float]) -> Array:
         if what == "velocities" and not len(values):
@@ -96,7 +126,8 @@ class Gate:
         for i, name in enumerate(self.profile.joint_names):
             if name not in by_name:
                 raise ValueError(
-                    f"joint '{name}' is absent from joint states (got {len(names)} names); holding"
+                    f"joint '{name}' is absent from joint states: they name [{', '.join(names)}], the arm has "
+                    f"[{', '.join(self.profile.joint_names)}]; holding"
                 )
             vector[i] = by_name[name]
             if not np.isfinite(vector[i]):
@@ -121,6 +152,8 @@ class Gate:
         if age > self.profile.watchdog.joint_states:
             most = self.profile.watchdog.joint_states
             return f"joint states are {age:.3f} s old, at most {most:g} s is allowed; holding"
+        if age < -CLOCK_JUMP:
+            return f"joint states are stamped {-age:.3f} s from now: the clock jumped back; holding"
         return ""
 
     # -- commands -------------------------------------------------------------------------------------------------
@@ -150,6 +183,11 @@ class Gate:
         stale = self.joints_stale(now).removesuffix("; holding")
         if stale or self.measured is None:
             raise RejectionError("joint_states", stale)
+        for reason, problem in (("foreign", self.foreign), ("following", self.following.problem)):
+            if problem:
+                raise RejectionError(reason, problem)
+        if now < self._quiet_until:
+            raise RejectionError("clock", f"the clock jumped less than {CLOCK_WINDOW:g} s ago")
         if self._executing is not None and command.stamp < self._executing[0]:
             raise RejectionError(
                 "order",
@@ -167,9 +205,27 @@ class Gate:
             profile=self.profile,
             arm=self.arm,
         )
-        self._executing, self.held = (command.stamp, trajectory), command.hold
+        if self._resuming:
+            self._check_resume(command, trajectory, max(0.0, now - command.stamp), self.measured)
+        self._execute(command.stamp, trajectory)
+        self.held = command.hold
+        self._resuming = self._resuming and command.hold
         velocity = np.zeros(2) if command.hold else self._mean_velocity(trajectory, command.duration)
         return replace(command, trajectory=trajectory, velocity=velocity)
+
+    def _check_resume(self, command: Command, trajectory: JointTrajectory, late: float, measured: JointState) -> None:
+        away = np.abs(trajectory.sample(late)[0] - measured.position)
+        if not np.all(away <= RESUME_STEP):
+            joint = int(np.argmax(away))
+            raise RejectionError(
+                "resume",
+                f"command {command.sequence}, the first after the emergency stop, would begin with joint "
+                f"'{self.profile.joint_names[joint]}' {away[joint]:.4f} rad from where it is, at most {RESUME_STEP:g}",
+            )
+
+    def _execute(self, start: float, trajectory: JointTrajectory) -> None:
+        self._executing = start, trajectory
+        self.following.told(start, trajectory)
 
     def _mean_velocity(self, trajectory: JointTrajectory, duration: float) -> Array:
         """Mean planar tip velocity [2] m/s over the first `duration` s: what the learner must believe was done."""
@@ -191,7 +247,7 @@ class Gate:
         self.holds += 1
         self.held = True
         if trajectory is not None:
-            self._executing = (start, trajectory)
+            self._execute(start, trajectory)
         return replace(
             command,
             stamp=start,
@@ -217,9 +273,12 @@ class Gate:
         if known and self.measured is not None:
             far = (
                 reference is None
+                or bool(self.following.problem)
                 or np.abs(reference[0] - self.measured.position).max() > profile.resync_tolerance
             )
-            if far:  # do not go on pushing against what is in the way
+            # While stopped, and where the arm resumes from, "here" is where it is, not where it was told to be.
+            resting = reference is not None and not np.abs(reference[1]).max() > 1e-9
+            if far or (resting and (self.estop or self._resuming)):  # do not go on pushing against what is in the way
                 return self._rest(self.measured.position)
         if reference is None or self._executing is None:
             return None
@@ -255,8 +314,13 @@ class Gate:
 
     def overdue(self, now: float) -> str:
         """Why the arm must be held now although nobody asked, a sentence; nothing while all is well or it is held."""
+        clock, self._clock_problem = self._clock_problem, ""
+        if clock:
+            return clock
         if self.held or self.last_command is None:
             return ""
+        if self.foreign or self.following.problem:
+            return f"{self.foreign or self.following.problem}; holding"
         stale = self.joints_stale(now)
         if stale:
             return stale
@@ -275,5 +339,6 @@ class Gate:
         """Release the emergency stop; returns why it cannot be, or nothing."""
         if self.joint_problem:
             return f"the emergency stop stays latched: {self.joint_problem}"
+        self._resuming = self._resuming or bool(self.estop)
         self.estop = ""
         return ""

@@ -37,9 +37,12 @@ def planner_config(parameters: Any, profile: RobotProfile) -> PlannerConfig:
     )  # fmt: skip
 
 
-def planner_from(parameters: Any, profile: RobotProfile, model: Path) -> Planner:
-    """The planner that `config/parameters/planner.yaml` describes, with the graph in `model`."""
+def planner_from(parameters: Any, profile: RobotProfile, model: Path, data: bytes | None = None) -> Planner:
+    """The planner that `config/parameters/planner.yaml` describes, with the graph in `model`.
+
+    `data`: that file's bytes when they were read already (`quarantine.read_examined`).
+    """
     return Planner(
         model, parameters.policy, parameters.seed, planner_config(parameters, profile),
-        provider=parameters.provider, require_gpu=parameters.require_gpu,
+        provider=parameters.provider, require_gpu=parameters.require_gpu, model=data,
     )  # fmt: skip

@@ -52,10 +52,12 @@ class Planner:
         *,
         provider: str = "auto",
         require_gpu: bool = False,
+        model: bytes | None = None,
     ) -> None:
+        """`model`: the bytes of `model_path` when they were read already (`quarantine.read_examined`)."""
         self.config = config or PlannerConfig()
         self.policy = make_policy(policy)
-        self.session = PlanSession(model_path, provider=provider, require_gpu=require_gpu)
+        self.session = PlanSession(model_path, provider=provider, require_gpu=require_gpu, data=model)
         self.posterior: Posterior | None = None
         self.gave_up = 0
         self._needs: list[Need] = []

@@ -44,27 +44,24 @@ class _Buffers:
 class PlanSession:
     """Runs plan calls. `swap` may be called from another thread than `run`."""
 
-    def __init__(self, path: str | Path, *, provider: str = "auto", require_gpu: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, provider: str = "auto", require_gpu: bool = False, data: bytes | None = None
+    ) -> None:
+        """`data`: the file's bytes when they were read already (`quarantine.read_examined`)."""
         if provider not in ("auto", "cpu", "cuda"):
             raise SessionError(f"provider is '{provider}', it must be auto, cpu or cuda")
-        data, self.info = load(path)
+        data, self.info = load(path, data)
         self.provider, self.provider_note = "", ""
+        self.require_gpu, self._data = require_gpu, data
         self._session = self._open(data, provider, require_gpu)
         self._device = "cuda" if self.provider == CUDA else "cpu"
         self._inputs = {tensor.name: tensor for tensor in all_inputs(self.info.shape)}
         self._learned = {tensor.name for tensor in learned_inputs(self.info.shape)}
         start = {name: value for name, value in self._initialisers(data).items() if name in self._learned}
-        self._buffers = (
-            _Buffers(self._session, start, self._device),
-            _Buffers(self._session, start, self._device),
-        )
-        self._live = 0
+        self._make_buffers(start)
         self._fixed: Values = {}
         self.swap_ms = 0.0
         self.swaps = 0
-        for buffers in self._buffers:
-            for tensor in outputs(self.info.shape):
-                buffers.binding.bind_output(tensor.name, "cpu")
 
     def _open(self, data: bytes, provider: str, require_gpu: bool) -> ort.InferenceSession:
         options = ort.SessionOptions()
@@ -87,6 +84,25 @@ class PlanSession:
             if require_gpu:
                 raise SessionError(f"a GPU is required, but {reason} (provider in use: {self.provider})")
         return session
+
+    def _leave_gpu(self, error: Exception) -> None:
+        """The GPU is gone: plan on the CPU with the weights in use, and say so."""
+        live = {name: np.array(array) for name, array in self._buffers[self._live].arrays.items()}
+        self._session = self._open(self._data, "cpu", False)
+        self._device = "cpu"
+        self._make_buffers(live)
+        text = " ".join(str(error).split())[:200]
+        self.provider_note = f"the GPU was lost while planning ({text}): planning on the CPU from now on"
+
+    def _make_buffers(self, start: Values) -> None:
+        self._buffers = (
+            _Buffers(self._session, start, self._device),
+            _Buffers(self._session, start, self._device),
+        )
+        self._live = 0
+        for buffers in self._buffers:
+            for tensor in outputs(self.info.shape):
+                buffers.binding.bind_output(tensor.name, "cpu")
 
     @staticmethod
     def _initialisers(data: bytes) -> Values:
@@ -138,6 +154,11 @@ class PlanSession:
         self.swap_ms = 1e3 * (time.perf_counter() - began)
         return self.swap_ms
 
+    def warm(self) -> Values:
+        """One plan about an empty table, so that the first real one does not pay for what is done once."""
+        absent = {t.name: t for t in all_inputs(self.info.shape) if t.name not in self.info.optional}
+        return self.run({name: np.full(t.shape, t.default, t.dtype) for name, t in absent.items()})
+
     def run(self, values: Mapping[str, NDArray[np.generic]]) -> Values:
         """One plan. `values` must hold every input without an initialiser; all outputs come back, as copies."""
         call = {name: self._checked(name, value) for name, value in {**self._fixed, **values}.items()}
@@ -153,6 +174,12 @@ class PlanSession:
                 # Not bind_cpu_input: it does not know inputs that also have an initialiser.
                 value = ort.OrtValue.ortvalue_from_numpy(array, "cpu", 0)
                 buffers.binding.bind_ortvalue_input(name, value)
-            self._session.run_with_iobinding(buffers.binding)
-            results = buffers.binding.copy_outputs_to_cpu()
+            try:
+                self._session.run_with_iobinding(buffers.binding)
+                results = buffers.binding.copy_outputs_to_cpu()
+            except Exception as error:  # ONNX Runtime has no exception of its own for a device that is gone
+                if self.provider != CUDA or self.require_gpu:
+                    raise SessionError(f"the plan failed on {self.provider}: {error}") from error
+                self._leave_gpu(error)
+                return self.run(values)
         return {t.name: np.array(r) for t, r in zip(outputs(self.info.shape), results, strict=True)}

@@ -113,11 +113,14 @@ def read(path: Path) -> tuple[bytes, onnx.ModelProto]:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"model {path} cannot be read: {error.strerror}") from error
+    return data, _parse(path, data)
+
+
+def _parse(path: Path, data: bytes) -> onnx.ModelProto:
     try:
-        model = onnx.load_model_from_string(data)
+        return onnx.load_model_from_string(data)
     except Exception as error:  # protobuf raises its own family of errors
         raise ModelError(f"model {path} is not an ONNX file: {error}") from error
-    return data, model
 
 
 def _signature(value: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
@@ -210,10 +213,16 @@ def _verify(path: Path, data: bytes, model: onnx.ModelProto) -> ModelInfo:
     )  # fmt: skip
 
 
-def load(path: str | Path) -> tuple[bytes, ModelInfo]:
-    """The verified bytes, for a session: what was checked is what runs, even if the file is replaced meanwhile."""
+def load(path: str | Path, data: bytes | None = None) -> tuple[bytes, ModelInfo]:
+    """The verified bytes, for a session: what was checked is what runs, even if the file is replaced meanwhile.
+
+    With `data` the file was read already, and `path` only names it.
+    """
     path = Path(path)
-    data, model = read(path)
+    if data is None:
+        data, model = read(path)
+    else:
+        model = _parse(path, data)
     return data, _verify(path, data, model)
 
 

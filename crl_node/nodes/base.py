@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from crl_node.nodes import parameters
+from crl_node.nodes.meters import Meters
 from crl_node.parameter_spec import ParameterError
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -86,6 +87,7 @@ class ManagedNode(Guard, LifecycleNode):
         """`name` picks the parameter file too; a remapped node name keeps its parameters."""
         self.error_counts = Counter()
         self.active = False
+        self.meters = Meters()  # rates and ages of what `listen` receives
         super().__init__(name, **options)
         self.params = parameters.declare(self, name)
 
@@ -100,6 +102,10 @@ class ManagedNode(Guard, LifecycleNode):
 
     def teardown(self) -> None:
         """Undo `setup` (on_cleanup, on_shutdown); must cope with a `setup` that failed half-way."""
+
+    def listen(self, kind: Any, topic: str, callback: Callback, qos: Any) -> Any:
+        """A subscription whose callback is guarded and metered."""
+        return self.create_subscription(kind, topic, self.meters.metered(topic, self.guarded(callback)), qos)
 
     def now(self) -> float:
         """Seconds of the node's clock: simulated time when use_sim_time is set."""

@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 from crl_interfaces.msg import Command as CommandMessage
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
@@ -18,6 +18,8 @@ from crl_node.arm.profile import load_profile
 from crl_node.command import Command
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
+from crl_node.nodes.foreign import ForeignWatch
+from crl_node.nodes.meters import array_of
 
 #: Answered stamps remembered in lockstep, to answer none of them twice.
 _REMEMBERED = 256
@@ -48,9 +50,12 @@ class Gate(ManagedNode):
         self._executed = self.create_lifecycle_publisher(CommandMessage, "gate/executed", 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         subscriptions = [
-            self.create_subscription(JointState, "joint_states", self.guarded(self._on_joint_states), 10),
-            self.create_subscription(CommandMessage, "planner/command", self.guarded(self._on_command), 10),
+            self.listen(JointState, "joint_states", self._on_joint_states, 10),
+            self.listen(CommandMessage, "planner/command", self._on_command, 10),
         ]
+        self._foreign = ForeignWatch(
+            self, {"planner/command": self.params.planner, "arm_controller/joint_trajectory": self.get_name()}
+        )
         services = [
             self.create_service(Trigger, "gate/estop", self.guarded(self._on_estop)),
             self.create_service(Trigger, "gate/reset", self.guarded(self._on_reset)),
@@ -70,6 +75,7 @@ class Gate(ManagedNode):
 
     def start(self) -> None:
         self._waiting.clear()
+        self._tick_since = self._steady_seconds()
         self.logic.begin_watch(self.now())
 
     def stop(self) -> None:
@@ -93,6 +99,8 @@ class Gate(ManagedNode):
 
     def _on_joint_states(self, message: JointState) -> None:
         stamp = stamp_to_seconds(message.header.stamp)
+        if stamp > self.logic.newest_joint_stamp:
+            self._tick_since = self._steady_seconds()
         problem = self.logic.observe(stamp, message.name, message.position, message.velocity)
         if problem:
             self._complain("joint_states", problem)
@@ -165,8 +173,16 @@ class Gate(ManagedNode):
     def _watch(self) -> None:
         if not self.active:
             return
+        foreign = self._foreign.look()
+        if foreign and foreign != self.logic.foreign:
+            self.get_logger().error(f"{foreign}: holding until it is gone")
+        self.logic.foreign = foreign
         if self.params.lockstep:
             self._serve_waiting()
+            waited = self._steady_seconds() - self._tick_since
+            if waited > self.params.lockstep_silence and not np.isinf(self.logic.newest_joint_stamp):
+                self._tick_since = self._steady_seconds()
+                self._hold(f"no command for this tick in {waited:.0f} s of real time; holding")
             return
         overdue = self.logic.overdue(self.now())
         if overdue:
@@ -186,6 +202,8 @@ class Gate(ManagedNode):
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refusal = self.logic.reset()
         response.success, response.message = not refusal, refusal or "released"
+        if not refusal and self.active and not self.params.lockstep:
+            self._hold("the emergency stop was released: motion begins from where the arm is")
         self.get_logger().warning(refusal or "emergency stop released")
         return response
 
@@ -203,10 +221,12 @@ class Gate(ManagedNode):
     def _report(self) -> None:
         logic, now = self.logic, self.now()
         stale = "" if self.params.lockstep else logic.joints_stale(now)
-        problem = logic.estop and f"emergency stop: {logic.estop}" or logic.joint_problem or stale
+        stopped = f"emergency stop: {logic.estop}" if logic.estop else ""
+        problem = stopped or logic.foreign or logic.following.problem or logic.joint_problem or stale
         level = DiagnosticStatus.OK
         if problem and self.active:
-            level = DiagnosticStatus.ERROR if logic.estop else DiagnosticStatus.WARN
+            severe = stopped or logic.foreign or logic.following.problem
+            level = DiagnosticStatus.ERROR if severe else DiagnosticStatus.WARN
         joints_age = now - logic.measured.stamp if logic.measured else float("nan")
         command_age = now - logic.last_command if logic.last_command is not None else float("nan")
         values = {
@@ -221,19 +241,19 @@ class Gate(ManagedNode):
             "errors": self.error_count,
             "command_age_s": f"{command_age:.3f}",
             "joint_states_age_s": f"{joints_age:.3f}",
+            "following_error_rad": f"{logic.following.error:.4f}",
+            "foreign": logic.foreign,
+            "clock_jumps": logic.clock_jumps,
             "last_problem": self._last_problem,
+            **self.meters.all_values(),
         }
         status = DiagnosticStatus(
             level=level,
             name=f"{self.get_fully_qualified_name()}: gate",
             hardware_id=logic.profile.name,
             message=problem or ("forwarding" if self.active else "not active: nothing is sent"),
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
-        header_stamp = Time(seconds=max(now, 0.0)).to_msg()
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = header_stamp
-        self._diagnostics.publish(message)
+        self._diagnostics.publish(array_of(status, values, Time(seconds=max(now, 0.0)).to_msg()))
 
 
 def main() -> None:

@@ -17,14 +17,17 @@ from crl_interfaces.msg import Command as CommandMessage
 from crl_interfaces.msg import Posterior as PosteriorMessage
 from crl_interfaces.msg import StepReport
 from crl_interfaces.srv import Load, Save
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, JointState
 
 from crl_node.alignment import Aligned, Aligner, ExecutedCommand
-from crl_node.checkpoint import CheckpointError, remove_partial, write_arrays
+from crl_node.checkpoint import Arrays, CheckpointError, remove_partial, write_arrays
 from crl_node.learning import Learner, Schedule, StepResult, align_config, learner_from
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, seconds_to_stamp, stamp_to_seconds
+from crl_node.nodes.meters import array_of
 from crl_node.perception.validate import FrameError, decode_image
 
 #: s, how long the worker sleeps when nothing comes.
@@ -52,6 +55,7 @@ class LearnerNode(ManagedNode):
         parameters = self.params
         self._learner = learner_from(parameters)
         self._checkpoint = Path(parameters.checkpoint) if parameters.checkpoint else None
+        self._checkpoint_problem, self._written = "", time.monotonic()
         self._resume()
         self._frame_id = self._learner.profile.base_frame
         self._rejected = 0
@@ -63,15 +67,18 @@ class LearnerNode(ManagedNode):
         self._reports = self.create_lifecycle_publisher(StepReport, "learner/report", 10)
         depth = 5 if parameters.lockstep else 1
         subscriptions = [
-            self.create_subscription(Image, "camera/image_raw", self.guarded(self._on_image), depth),
-            self.create_subscription(JointState, "joint_states", self.guarded(self._on_joints), 50),
-            self.create_subscription(CommandMessage, "gate/executed", self.guarded(self._on_command), 10),
+            self.listen(Image, "camera/image_raw", self._on_image, depth),
+            self.listen(JointState, "joint_states", self._on_joints, 50),
+            self.listen(CommandMessage, "gate/executed", self._on_command, 10),
         ]
         services = [
             self.create_service(Save, "learner/save", self.guarded(self._on_save)),
             self.create_service(Load, "learner/load", self.guarded(self._on_load)),
         ]
-        self._owned = [("publisher", p) for p in (self._beliefs, self._graphs, self._posteriors, self._reports)]
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        teller = self.create_timer(1.0, self.guarded(self._tell), clock=Clock(clock_type=ClockType.STEADY_TIME))
+        outputs = (self._beliefs, self._graphs, self._posteriors, self._reports, self._diagnostics)
+        self._owned = [("publisher", p) for p in outputs] + [("timer", teller)]
         self._owned += [("subscription", s) for s in subscriptions] + [("service", s) for s in services]
 
     def _resume(self) -> None:
@@ -92,6 +99,8 @@ class LearnerNode(ManagedNode):
         self._aligner = Aligner(align_config(self.params))
         self._schedule = Schedule(self.params)
         self._waiting_since: float | None = None
+        self._stepped = time.monotonic()  # when the worker last did something
+        self._last_note = ""
 
     def start(self) -> None:
         self._forget()
@@ -162,9 +171,7 @@ class LearnerNode(ManagedNode):
                 f"executed command {command.sequence} has velocity {command.velocity.tolist()} m/s; not used"
             )
         with self._inbox:
-            self._aligner.add_command(
-                ExecutedCommand(command.stamp, command.velocity, command.duration, command.ramp)
-            )
+            self._aligner.add_command(ExecutedCommand.of(command))
             self._inbox.notify_all()
 
     def _on_save(self, request: Save.Request, response: Save.Response) -> Save.Response:
@@ -207,6 +214,7 @@ class LearnerNode(ManagedNode):
                 with self._model_lock:
                     result = self.learner.step(aligned)
                     self._publish(aligned, result)
+                self._stepped = time.monotonic()
             except FrameError as error:
                 self._interrupt("the last frame was rejected")
                 self._reject(aligned.frame.stamp, str(error))
@@ -255,10 +263,19 @@ class LearnerNode(ManagedNode):
         if self._writer is not None and self._writer.is_alive():
             return
         arrays = self.learner.checkpoint()
-        self._writer = threading.Thread(
-            target=self.guarded(write_arrays), args=(path, arrays), name="checkpoint", daemon=True
-        )
+        self._writer = threading.Thread(target=self._write, args=(path, arrays), name="checkpoint", daemon=True)
         self._writer.start()
+
+    def _write(self, path: Path, arrays: dict[str, Arrays]) -> None:
+        try:
+            write_arrays(path, arrays)
+        except Exception as error:  # a full disk must not stop learning
+            where = f"while writing the checkpoint {path}"
+            self._checkpoint_problem = self.report_error(where, error, "the last one stays, learning goes on")
+        else:
+            if self._checkpoint_problem:
+                self.get_logger().info(f"the checkpoint {path} can be written again")
+            self._checkpoint_problem, self._written = "", time.monotonic()
 
     def _reject(self, stamp: float, note: str) -> None:
         self._rejected += 1
@@ -266,18 +283,59 @@ class LearnerNode(ManagedNode):
 
     def _report(self, stamp: float, result: StepResult | None, note: str) -> None:
         counts, model = self._aligner.counts, self.learner.model
+        self._last_note = note or self._last_note
         message = StepReport(
             header=convert.header(stamp, self._frame_id), step=model.step,
             posterior_version=self._schedule.sent_version,
             frames_received=counts.frames + self._rejected, frames_dropped=counts.dropped,
             frames_rejected=self._rejected, commands_received=counts.commands,
-            pairs_rejected=counts.unpaired + counts.jumps, note=note,
+            pairs_rejected=counts.unpaired + counts.jumps + counts.masked, note=note,
         )  # fmt: skip
         if result is not None:
             message.perception_ms, message.update_ms = result.perception_ms, result.update_ms
             message.refresh_ms, message.surprise = result.refresh_ms, result.surprise
             message.structure_entropy = model.structure_entropy()
         self._reports.publish(message)
+
+    def _tell(self) -> None:
+        """Diagnostics; the worker's silence is told from here, by another thread."""
+        if self._learner is None:
+            return
+        counts, model = self._aligner.counts, self.learner.model
+        dead = self.active and (self._worker is None or not self._worker.is_alive())
+        silent = time.monotonic() - self._stepped
+        stuck = self.active and self._aligner.waiting and silent > self.params.silence
+        problem = (
+            "the learning thread has ended" if dead
+            else f"a frame waits, but nothing was learned for {silent:.1f} s" if stuck
+            else self._checkpoint_problem
+        )  # fmt: skip
+        values = {
+            "active": self.active,
+            "transitions": model.step,
+            "posterior_version": self._schedule.sent_version,
+            "posterior_hash": model.posterior_hash,
+            "frames": counts.frames + self._rejected,
+            "dropped": counts.dropped,
+            "rejected": self._rejected,
+            "frozen": self.learner.camera_check.frozen,
+            "unpaired": counts.unpaired,
+            "late": counts.late,
+            "clock_jumps": counts.jumps,
+            "masked": counts.masked,
+            "checkpoint": self._checkpoint or "",
+            "checkpoint_age_s": f"{time.monotonic() - self._written:.1f}" if self._checkpoint else "",
+            "errors": self.error_count,
+            "last_problem": self._last_note,
+            **self.meters.all_values(),
+        }
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.ERROR if dead else DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+            name=f"{self.get_fully_qualified_name()}: learner",
+            hardware_id=self.learner.profile.name,
+            message=problem or ("learning" if self.active else "not active: nothing is learned"),
+        )
+        self._diagnostics.publish(array_of(status, values, convert.header(max(self.now(), 0.0)).stamp))
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from crl_interfaces.msg import Belief as BeliefMessage
 from crl_interfaces.msg import Command as CommandMessage
 from crl_interfaces.msg import Plan as PlanMessage
 from crl_interfaces.msg import Posterior as PosteriorMessage
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from crl_interfaces.msg import StepReport
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
@@ -30,11 +31,18 @@ from crl_node.data import Belief, Plan
 from crl_node.export.onnx_model import write_model
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
+from crl_node.nodes.meters import array_of
+from crl_node.paths import share
+from crl_node.quarantine import read_examined
 
 #: A tick is late after this share of a period; its timer looks this often, s.
 LATE, LOOK = 1.5, 0.01
 #: The same complaint is logged at most once in this time, s.
 LOG_PERIOD = 2.0
+#: Joint states stamped this much before or after the last ones: the clock has jumped, or the simulator was reset, s.
+CLOCK_JUMP = 1.0
+#: So many pictures in a row that the learner refused (frozen, wrong encoding) and the arm holds.
+REFUSED_PICTURES = 2
 
 
 class PlannerNode(ManagedNode):
@@ -54,7 +62,14 @@ class PlannerNode(ManagedNode):
         self._profile = profile
         self._commander = TipCommander(profile)
         model = self._model_path()
-        self._planner = planner_from(self.params, profile, model)
+        shipped = model.parent == share() / "models"
+        # A file from elsewhere is opened by a child first: it may be made to break whoever opens it.
+        data = None if shipped else read_examined(model, "model")
+        self._planner = planner_from(self.params, profile, model, data)
+        begin = time.perf_counter()
+        self._planner.session.warm()
+        warm_ms = 1e3 * (time.perf_counter() - begin)
+        self._told_note = self._planner.session.provider_note
         self._forget()
         self._plan_ms: deque[float] = deque(maxlen=1000)
         self._sequence = self._ticks = self._missed = self._repeated = self._holds = self._refused = 0
@@ -69,13 +84,13 @@ class PlannerNode(ManagedNode):
         depth = 10 if self.params.lockstep else 1
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         subscriptions = [
-            self.create_subscription(JointState, "joint_states", self.guarded(self._on_joints), depth),
-            self.create_subscription(BeliefMessage, "learner/belief", self.guarded(self._on_belief), depth),
-            self.create_subscription(
-                PosteriorMessage, "learner/posterior", self.guarded(self._on_posterior), latched
-            ),
-            self.create_subscription(CommandMessage, "gate/executed", self.guarded(self._on_executed), 10),
+            self.listen(JointState, "joint_states", self._on_joints, depth),
+            self.listen(BeliefMessage, "learner/belief", self._on_belief, depth),
+            self.listen(PosteriorMessage, "learner/posterior", self._on_posterior, latched),
+            self.listen(CommandMessage, "gate/executed", self._on_executed, 10),
         ]
+        if not self.params.lockstep:  # where every frame is waited for, none may be held for
+            subscriptions.append(self.listen(StepReport, "learner/report", self._on_report, 10))
         timers = [
             self.create_timer(LOOK, self.guarded(self._look), clock=steady),
             self.create_timer(1.0, self.guarded(self._report), clock=steady),
@@ -84,7 +99,7 @@ class PlannerNode(ManagedNode):
         self._owned += [("subscription", s) for s in subscriptions] + [("timer", t) for t in timers]
         note = self._planner.session.provider_note
         self.get_logger().info(
-            f"policy '{self.params.policy}', plan file {model}, {self._planner.provider}"
+            f"policy '{self.params.policy}', plan file {model}, {self._planner.provider}, first plan {warm_ms:.0f} ms"
             + (f" ({note})" if note else "")
         )
 
@@ -100,6 +115,7 @@ class PlannerNode(ManagedNode):
         self._plan: Plan | None = None
         self._joints: tuple[float, dict[str, float], dict[str, float]] | None = None
         self._joints_stamp = -np.inf
+        self._pictures_refused = (0, 0)  # in all, and of these before the last belief
         self._last_command: float | None = None
         self._held = True  # the last command sent was a hold
 
@@ -140,11 +156,19 @@ class PlannerNode(ManagedNode):
 
     def _on_joints(self, message: JointState) -> None:
         stamp = stamp_to_seconds(message.header.stamp)
+        if self._joints is not None and abs(stamp - self._joints[0]) > CLOCK_JUMP:
+            self._complain("clock", f"joint_states jumped from {self._joints[0]:.3f} s to {stamp:.3f} s; planning anew")
+            self._forget()
+            self._commander = TipCommander(self._profile)
         names, q, dq = list(message.name), list(message.position), list(message.velocity)
         missing = [name for name in self._profile.joint_names if name not in names]
         if missing or len(q) != len(names):
             what = f"joint '{missing[0]}' is absent" if missing else f"{len(q)} positions came"
-            self._complain("joints", f"{what} in joint_states at {stamp:.3f} s (got {len(names)} names); holding")
+            self._complain(
+                "joints",
+                f"{what} in joint_states at {stamp:.3f} s: they name [{', '.join(names)}], the arm has "
+                f"[{', '.join(self._profile.joint_names)}]; holding",
+            )
             self._joints = None
         else:
             speeds = dq if len(dq) == len(names) else [0.0] * len(names)
@@ -165,6 +189,16 @@ class PlannerNode(ManagedNode):
         if command.trajectory is not None and len(command.trajectory.times):
             self._commander.adopt(command.trajectory, command.stamp)
 
+    def _on_report(self, message: StepReport) -> None:
+        """The learner sees nothing: hold now instead of when its last belief has become too old."""
+        total, before = int(message.frames_rejected), self._pictures_refused[1]
+        self._pictures_refused = (total, min(before, total))
+        if not self.active or self._belief is None or total - before < REFUSED_PICTURES:
+            return
+        self._complain("pictures", f"the learner cannot use what the camera sends ({message.note}); holding")
+        self._belief = None
+        self._serve(None)
+
     def _on_belief(self, message: BeliefMessage) -> None:
         if not self.active:
             self._ignored += 1
@@ -174,6 +208,7 @@ class PlannerNode(ManagedNode):
             self._answer_waiting()
         else:
             self._belief_message = message
+            self._pictures_refused = (self._pictures_refused[0], self._pictures_refused[0])
             self._serve(None)
 
     def _answer_waiting(self, patience_over: bool = False) -> None:
@@ -298,6 +333,9 @@ class PlannerNode(ManagedNode):
             "policy": self.params.policy,
             "provider": planner.provider,
             "provider_note": planner.session.provider_note,
+            "model": planner.session.info.path,
+            "model_hash": planner.session.info.hash,
+            "posterior_hash": planner.posterior.hash if planner.posterior is not None else "",
             "plan_ms_p50": f"{p50:.2f}",
             "plan_ms_p99": f"{p99:.2f}",
             "swap_ms": f"{planner.session.swap_ms:.3f}",
@@ -312,17 +350,23 @@ class PlannerNode(ManagedNode):
             "gave_up": planner.gave_up,
             "errors": self.error_count,
             "last_problem": self._problem,
+            **self.meters.all_values(),
         }
+        note = planner.session.provider_note
+        if note != self._told_note:  # the GPU went away
+            self._told_note = note
+            self.get_logger().error(note)
+        degraded = "lost" in note
         label = self._plan.chosen.label if self._plan is not None else "no plan yet"
         status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if self.active and self._belief is None else DiagnosticStatus.OK,
+            level=DiagnosticStatus.WARN
+            if degraded or (self.active and self._belief is None)
+            else DiagnosticStatus.OK,
             name=f"{self.get_fully_qualified_name()}: planner",
             hardware_id=planner.provider,
-            message=label if self.active else "not active: nothing is sent",
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+            message=note if degraded else label if self.active else "not active: nothing is sent",
         )
-        message = DiagnosticArray(header=convert.header(max(self.now(), 0.0)), status=[status])
-        self._diagnostics.publish(message)
+        self._diagnostics.publish(array_of(status, values, convert.header(max(self.now(), 0.0)).stamp))
 
 
 def main() -> None:

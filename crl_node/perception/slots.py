@@ -31,6 +31,9 @@ from crl_node.perception.validate import FrameError, check_image
 _WINDOW = 12  # px, half side of the window around a slot
 _CLEAR = 9  # px, half side of the part of it that a template covers
 
+#: A frame stamped this much before the last one is from another clock, not late, s.
+CLOCK_JUMP = 1.0
+
 
 @dataclass
 class _Sight:
@@ -80,6 +83,8 @@ class SlotEncoder:
         last = float(register.stamp[0])
         if not np.isfinite(frame.stamp):
             raise FrameError(f"frame's stamp is {frame.stamp} s; frame dropped")
+        if frame.stamp < last - CLOCK_JUMP:
+            last = np.nan  # the clock was set back or the simulator reset: waiting for the old time would be blindness
         if frame.stamp < last:
             raise FrameError(
                 f"frame of {frame.stamp:.3f} s is older than the last one ({last:.3f} s); frame dropped"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from crl_node.alignment import ExecutedCommand
+from crl_node.arm.trajectory import JointTrajectory
 from crl_node.bags import messages as read
 from crl_node.bags.reader import BagReader, wanted
 from crl_node.bags.scan import Raw
@@ -148,7 +149,20 @@ def executed(message: Any) -> ExecutedCommand:
     if not all(abs(v) < 1e3 for v in velocity):
         raise ValueError(f"executed command {message.sequence} has velocity {velocity.tolist()} m/s; not used")
     return ExecutedCommand(
-        read.seconds(message.header.stamp), velocity, read.seconds(message.duration), read.seconds(message.ramp)
+        read.seconds(message.header.stamp), velocity, read.seconds(message.duration), read.seconds(message.ramp),
+        _trajectory(message.trajectory),
+    )  # fmt: skip
+
+
+def _trajectory(message: Any) -> JointTrajectory | None:
+    """A `trajectory_msgs/JointTrajectory`, None when it has no points."""
+    if not len(message.points):
+        return None
+    return JointTrajectory(
+        tuple(map(str, message.joint_names)),
+        np.array([read.seconds(point.time_from_start) for point in message.points]),
+        np.array([point.positions for point in message.points], float),
+        np.array([point.velocities for point in message.points], float),
     )
 
 

@@ -1,0 +1,66 @@
+"""Does the arm do what it was told? Compares measured joints with the trajectory that acts at their stamp.
+
+The gate holds an arm that does not follow; the learner does not learn from what such an arm did (`alignment.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from crl_node.arm.trajectory import JointTrajectory
+from crl_node.data import Array
+
+#: A joint further than this from where it was told to be does not follow, rad. An arm that presses on something stays
+#: below it: the commander's reference waits for the tip (`max_tip_lag`).
+TOLERANCE = 0.1
+#: For this long before it counts, s.
+PATIENCE = 0.3
+#: Share of the tolerance below which an arm follows again.
+_AGAIN = 0.5
+
+
+class Following:
+    """Watches one arm; `joint_names` give the order of positions [J] rad. Times are stamps in s, on one clock."""
+
+    def __init__(self, joint_names: tuple[str, ...], tolerance: float = TOLERANCE, patience: float = PATIENCE) -> None:
+        self.joint_names, self.tolerance, self.patience = joint_names, tolerance, patience
+        self.problem = ""  # a sentence while the arm does not follow
+        self.error = 0.0  # rad, largest of the joints in the newest state
+        self._acting: deque[tuple[float, JointTrajectory]] = deque(maxlen=16)  # start s, in order of arrival
+        self._since: float | None = None  # s, since when the error is on the other side of its bound
+        self._joint = 0
+
+    def forget(self) -> None:
+        """Nothing was told so far."""
+        self._acting.clear()
+        self._since, self.problem, self.error = None, "", 0.0
+
+    def told(self, start: float, trajectory: JointTrajectory) -> None:
+        """From `start` s on `trajectory` (joints in this order) is executed instead of what was before."""
+        self._acting.append((start, trajectory))
+
+    def observe(self, stamp: float, position: Array) -> str:
+        """Take the measured `position` [J] rad of `stamp` s; a sentence while the arm does not follow, else nothing."""
+        reference = next((t.sample(stamp - start)[0] for start, t in reversed(self._acting) if start <= stamp), None)
+        if reference is None:
+            self.error = 0.0
+        else:
+            away = np.abs(position - reference)
+            self._joint, self.error = int(np.argmax(away)), float(away.max())
+        beyond = self.error > (_AGAIN * self.tolerance if self.problem else self.tolerance)
+        if beyond == bool(self.problem):
+            self._since = None  # as before
+        elif self._since is None or stamp < self._since:
+            self._since = stamp
+        elif stamp - self._since >= self.patience - 1e-6:
+            self._since = None
+            self.problem = self._sentence() if beyond else ""
+        return self.problem
+
+    def _sentence(self) -> str:
+        return (
+            f"the arm does not follow: joint '{self.joint_names[self._joint]}' has been more than "
+            f"{self.tolerance:g} rad from where it was told to be for {self.patience:g} s ({self.error:.3f} rad now)"
+        )
