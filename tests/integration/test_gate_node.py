@@ -209,8 +209,16 @@ def test_the_emergency_stop_holds_at_once_and_latches_until_reset(rig: Any, ros_
     status = next(s for m in reversed(r.reports) for s in m.status)
     assert "emergency stop: service gate/estop was called" in status.message
     assert ros_domain.call(Trigger, "gate/reset").success
+    assert r.answered(4).hold  # for the planner: go on from here
+    r.commander.reset(PROFILE.named(r.q + 0.02), r.time)
     r.propose()
-    assert not r.answered(4).hold
+    assert r.answered(5).hold
+    assert "the first after the emergency stop, would begin" in r.process.log()
+    r.commander.reset(PROFILE.named(r.q), r.time)
+    r.propose()
+    assert not r.answered(6).hold
+    first = r.executed[-1].trajectory.points[0].positions
+    assert np.abs(np.array(first) - r.q).max() <= 0.01
 
 
 def test_deactivating_holds_and_then_nothing_is_sent(rig: Any, ros_domain: Any) -> None:
