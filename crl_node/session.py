@@ -23,7 +23,15 @@ from crl_node import __version__, shared_memory
 from crl_node.parameter_spec import ParameterError
 from crl_node.status import Status
 from crl_node.supervisor import NodeFailedError, Supervisor
-from crl_node.system import SimOptions, lease_domain, node_command, nodes, read_params_file, ros_environment
+from crl_node.system import (
+    RESPAWNED,
+    SimOptions,
+    lease_domain,
+    node_command,
+    nodes,
+    read_params_file,
+    ros_environment,
+)
 
 if TYPE_CHECKING:
     from crl_node.nodes.status import StatusListener
@@ -157,6 +165,11 @@ class Session:
             self.restarts = supervisor.restarts
             on_update(status)
             now = time.monotonic()
+            for name in RESPAWNED:
+                # Killed and started again, a node is unknown until the manager has seen it: once is enough.
+                if status.node_states.get(name) == "silent":
+                    status.node_states[name] = "unknown"
+                    supervisor.restart(name, "does not answer")
             if status.phase == "failed":
                 raise NodeFailedError(f"{status.phase_note}. {self._end_of_logs(supervisor, status)}")
             if 0 < seconds <= status.time + 1e-6:

@@ -88,7 +88,7 @@ class Supervisor:
         *,
         environment: dict[str, str],
         logs: Path,
-        respawn: Sequence[str] = ("learner",),
+        respawn: Sequence[str] = ("learner", "planner", "recorder"),
         domain: int | None = None,
         on_event: Callable[[str], None] = lambda text: None,
         early: float = 5.0,
@@ -187,7 +187,21 @@ class Supervisor:
                 f"The end of {child.log}:\n{child.log_end()}"
             )
         child.start_again = now + self.backoff * 2 ** min(child.early_deaths, 4) if early else now
-        self.on_event(f"{child.name} {how}; it is started again and goes on from its checkpoint")
+        how_on = " and goes on from its checkpoint" if child.name == "learner" else ""
+        self.on_event(f"{child.name} {how}; it is started again{how_on}")
+
+    def restart(self, name: str, why: str) -> None:
+        """End the respawned node `name` by SIGKILL, because it does not answer; `poll` starts it again.
+
+        Does nothing for one that cannot be respawned, or that was started less than `early` s ago.
+        """
+        for child in self.children:
+            if child.name == name and child.respawn and child.process is not None and child.pid is not None:
+                if time.monotonic() - child.started < self.early:
+                    return
+                child.look()
+                self.on_event(f"{name} {why}: it is ended")
+                child.process.kill()
 
     def stop(self, *, interrupt: float = 15.0, terminate: float = 5.0) -> None:
         """End all: SIGINT, after `interrupt` s SIGTERM, after `terminate` s SIGKILL to the whole process group."""

@@ -135,7 +135,7 @@ def node_command(
 MANAGED = ("recorder", "learner", "gate", "planner", "sim")
 POLICIES = ("curious", "skills", "random")
 #: Started again by whoever started it; the manager then brings it up from its checkpoint.
-RESPAWNED = ("learner",)
+RESPAWNED = ("learner", "planner", "recorder")
 
 
 @dataclass(frozen=True)

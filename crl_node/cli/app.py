@@ -13,6 +13,7 @@ from rich.console import Console
 from crl_node import __version__
 from crl_node.cli.bench import bench_app
 from crl_node.cli.discover import discover
+from crl_node.cli.params import params
 from crl_node.cli.soak import soak
 from crl_node.parameter_spec import ParameterError
 
@@ -40,6 +41,7 @@ app.add_typer(world_app, name="world")
 app.add_typer(bench_app, name="bench")
 app.command()(discover)
 app.command()(soak)
+app.command()(params)
 
 
 class Policy(StrEnum):

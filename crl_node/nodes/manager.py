@@ -2,6 +2,11 @@
 
 It starts no process: the supervisor or `ros2 launch` does. A node that was killed and appears again (unconfigured)
 is configured and activated again, without touching the others.
+
+Every node's state is asked for twice a second: that is its heartbeat. One that is there but does not answer is silent
+(stopped, hung, starved), and that is said. The reaction needs no manager: the planner holds when beliefs are too old,
+the gate when commands are, and the controller comes to rest by itself; whoever started the silent node ends it and
+starts it again (`session.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from std_srvs.srv import Trigger
 from crl_node.nodes import parameters
 from crl_node.nodes.base import Guard, run
 
+#: How a node is called that is there but does not answer.
+SILENT = "silent"
 UNKNOWN, UNCONFIGURED, INACTIVE, ACTIVE = "unknown", "unconfigured", "inactive", "active"
 #: state -> transition that leads towards "active", and the one that leads away from it.
 _UP = {UNCONFIGURED: Transition.TRANSITION_CONFIGURE, INACTIVE: Transition.TRANSITION_ACTIVATE}
@@ -70,6 +77,8 @@ class Member:
     check: Future | None = None  # a get_state beside a transition that takes long
     check_since: float = 0.0
     transition: int | None = None  # None while `pending` is a get_state
+    unheard: float = 0.0  # s without an answer while it was there; time in which the manager itself slept counts not
+    silent: bool = False
     failures: int = 0
     note: str = ""
     history: list[str] = field(default_factory=list)
@@ -83,6 +92,7 @@ class Manager(Guard, Node):
         self.error_counts = Counter()
         self.params = parameters.declare(self, "manager")
         self.phase = Phase.WAITING
+        self._ticked = time.monotonic()
         self.members = [
             Member(name, self.create_client(GetState, f"{name}/get_state"),
                    self.create_client(ChangeState, f"{name}/change_state"))
@@ -124,6 +134,8 @@ class Manager(Guard, Node):
         now = time.monotonic()
         for member in self.members:
             self._collect(member, now)
+            self._listen_for_heart(member, min(now - self._ticked, 2.0 * self.params.period))
+        self._ticked = now
         if self.phase in (Phase.STARTING, Phase.RUNNING):
             self._bring_up(now)
         elif self.phase is Phase.STOPPING:
@@ -131,6 +143,24 @@ class Manager(Guard, Node):
         for member in self.members:
             if member.pending is None and now - member.asked_at > _STATE_AGE:
                 self._ask_state(member, now)
+
+    def _listen_for_heart(self, member: Member, passed: float) -> None:
+        """Silent: there, not busy with a transition, and without an answer for `heartbeat_timeout`."""
+        busy = member.pending is not None and member.transition is not None
+        member.unheard += passed
+        if busy or not member.get_state.service_is_ready():
+            member.unheard = 0.0  # a transition has its own timeout, and who is not there is "gone"
+        silent = member.unheard > self.params.heartbeat_timeout
+        if silent == member.silent:
+            return
+        member.silent = silent
+        if silent:
+            self.get_logger().error(
+                f"{member.name} has not answered for {member.unheard:.1f} s although it is there: it is silent"
+            )
+        else:
+            self.get_logger().info(f"{member.name} answers again")
+        self._report()
 
     def _bring_up(self, now: float) -> None:
         """Configure whatever is unconfigured at once; activate in order, each once all before it are active."""
@@ -181,7 +211,7 @@ class Manager(Guard, Node):
         transition = member.transition
         if member.pending.done():
             answer = member.pending.result()
-            member.pending = None
+            member.pending, member.unheard = None, 0.0
             if transition is None:
                 self._believe(member, _name(answer.current_state))
             else:
@@ -272,11 +302,15 @@ class Manager(Guard, Node):
         overall.values = [KeyValue(key="note", value="; ".join(m.note for m in self.members if m.note))]
         for member in self.members:
             expected = UNCONFIGURED if self.phase is Phase.STOPPED else ACTIVE
-            good = member.state == expected
+            good = member.state == expected and not member.silent
             level = DiagnosticStatus.OK if good else DiagnosticStatus.WARN
-            message.status.append(
-                DiagnosticStatus(level=level, name=f"lifecycle/{member.name}", message=member.state)
+            level = DiagnosticStatus.ERROR if member.silent else level
+            entry = DiagnosticStatus(
+                level=level, name=f"lifecycle/{member.name}", message=SILENT if member.silent else member.state
             )
+            unheard = f"{member.unheard:.2f}"
+            entry.values = [KeyValue(key="state", value=member.state), KeyValue(key="heartbeat_age_s", value=unheard)]
+            message.status.append(entry)
             if self.phase is Phase.RUNNING and not good:
                 overall.level = DiagnosticStatus.WARN
         message.status.insert(0, overall)
