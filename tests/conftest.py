@@ -61,6 +61,10 @@ class RosDomain:
             self._executor.spin_once(timeout_sec=0.05)
             assert time.monotonic() < deadline, f"{what} did not come true in {patience} s\n{self.logs()}"
 
+    def spin_once(self) -> None:
+        """Take one message that has arrived, if there is any."""
+        self._executor.spin_once(timeout_sec=0.0)
+
     def call(self, service_type: Any, name: str, request: Any = None) -> Any:
         """Answer of a service, after waiting for it to be there."""
         client = self.node.create_client(service_type, name)

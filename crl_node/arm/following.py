@@ -17,8 +17,9 @@ from crl_node.data import Array
 TOLERANCE = 0.1
 #: For this long before it counts, s.
 PATIENCE = 0.3
-#: Share of the tolerance below which an arm follows again.
-_AGAIN = 0.5
+#: Share of the tolerance below which an arm follows again, and for how long, s. A reference that is given up for the
+#: measured state makes the distance small for a moment only, again and again, when the arm falls or is dragged along.
+_AGAIN, _CALM = 0.5, 0.1
 
 
 class Following:
@@ -29,13 +30,14 @@ class Following:
         self.problem = ""  # a sentence while the arm does not follow
         self.error = 0.0  # rad, largest of the joints in the newest state
         self._acting: deque[tuple[float, JointTrajectory]] = deque(maxlen=16)  # start s, in order of arrival
-        self._since: float | None = None  # s, since when the error is on the other side of its bound
+        self._since: float | None = None  # s, since when it strays (with moments between)
+        self._calm: float | None = None  # s, since when it is near
         self._joint = 0
 
     def forget(self) -> None:
         """Nothing was told so far."""
         self._acting.clear()
-        self._since, self.problem, self.error = None, "", 0.0
+        self._since, self._calm, self.problem, self.error = None, None, "", 0.0
 
     def told(self, start: float, trajectory: JointTrajectory) -> None:
         """From `start` s on `trajectory` (joints in this order) is executed instead of what was before."""
@@ -49,14 +51,17 @@ class Following:
         else:
             away = np.abs(position - reference)
             self._joint, self.error = int(np.argmax(away)), float(away.max())
-        beyond = self.error > (_AGAIN * self.tolerance if self.problem else self.tolerance)
-        if beyond == bool(self.problem):
-            self._since = None  # as before
-        elif self._since is None or stamp < self._since:
+        if self.error > _AGAIN * self.tolerance:
+            self._calm = None
+        elif self._calm is None or stamp < self._calm:
+            self._calm = stamp
+        if self.error > self.tolerance and (self._since is None or stamp < self._since):
             self._since = stamp
-        elif stamp - self._since >= self.patience - 1e-6:
-            self._since = None
-            self.problem = self._sentence() if beyond else ""
+        calm = self._calm is not None and stamp - self._calm >= (self.patience if self.problem else _CALM) - 1e-6
+        if calm:
+            self._since, self.problem = None, ""
+        elif self._since is not None and self.error > self.tolerance and stamp - self._since >= self.patience - 1e-6:
+            self.problem = self.problem or self._sentence()
         return self.problem
 
     def _sentence(self) -> str:

@@ -187,6 +187,7 @@ class SimNode(ManagedNode):
     def _advance(self, steps: int) -> None:
         assert self._simulator is not None
         begin = time.perf_counter()
+        self._simulator.limp(self.params.limp_joint)
         self._simulator.step(steps)
         self._timings["advance"].append(time.perf_counter() - begin)
 

@@ -35,6 +35,7 @@ class ArmBody:
         self.client = client
         self.body = self._load()
         self.effort = np.zeros(len(profile.joint_names))  # [J] N m, of the last step
+        self.limp: int | None = None  # a joint whose motor gives nothing (a fault to be studied)
 
     def _load(self) -> int:
         """The URDF with its mesh addresses resolved, and motors of our own."""
@@ -103,6 +104,8 @@ class ArmBody:
         feedback *= min(1.0, PUSH_TORQUE / max(float(np.abs(feedback).max()), 1e-9))
         torque = feedback + mass @ ((later[1] - now[1]) / dt) + self._damping * dq
         self.effort = np.clip(torque, -self._limits, self._limits)
+        if self.limp is not None:
+            self.effort[self.limp] = 0.0
         pybullet.setJointMotorControlArray(
             self.body,
             self._joints,

@@ -252,6 +252,13 @@ class Simulator:
         since = self._steps - RATE / self.world.camera.rate
         return [(self._names[a], self._names[b]) for (a, b), step in self._touched.items() if step > since]
 
+    def limp(self, joint: str) -> None:
+        """From now on the motor of `joint` gives no torque; empty: all do. ValueError when there is no such joint."""
+        names = self.profile.joint_names
+        if joint and joint not in names:
+            raise ValueError(f"there is no joint '{joint}' to make limp; the arm has {', '.join(names)}")
+        self._arm.limp = names.index(joint) if joint else None
+
     def joint_state(self) -> tuple[tuple[str, ...], Array, Array, Array]:
         """Joint names, positions [J] rad, velocities [J] rad/s, motor torques [J] N m."""
         q, dq = self._arm.state()
