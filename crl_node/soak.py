@@ -98,8 +98,12 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 class Soak:
     """Runs the system and watches it; `say` gets a line now and then."""
 
-    def __init__(self, options: SimOptions, bounds: Bounds, say: Callable[[str], None]) -> None:
-        self.options, self.bounds, self.say = options, bounds, say
+    def __init__(
+        self, options: SimOptions, loop: Bounds, lifecycle: Bounds, say: Callable[[str], None]
+    ) -> None:
+        """`loop` and `lifecycle` bound what may grow in each part."""
+        self.options, self.say = options, say
+        self.bounds = {"loop": loop, "lifecycle": lifecycle}
         self.out = Path(options.out).absolute()
         self._began = 0.0
         self._stop: list[int] = []
@@ -148,7 +152,7 @@ class Soak:
         problems = [result["error"]] if "error" in result else []
         for series, wanted in parts:
             if wanted > 0:
-                result[series.name] = series.verdict(self.bounds)
+                result[series.name] = series.verdict(self.bounds[series.name])
                 problems += result[series.name]["problems"]
                 result[series.name]["series"] = [asdict(sample) for sample in series.samples]
         result |= {

@@ -23,7 +23,11 @@ def soak(
         float, typer.Option("--seconds", "-t", min=0.0, help="Real time in the running loop after that; 0 skips it.")
     ] = 3600.0,
     world: Annotated[str, typer.Option("--world", "-w", metavar="NAME|FILE", help="The world.")] = "tabletop",
-    rss: Annotated[float, typer.Option(min=0.0, help="Largest growth of a node's memory after the warm-up, %.")] = 1.0,
+    rtf: Annotated[
+        float, typer.Option(min=0.01, max=10.0, help="Simulated seconds per second; less than 1 on a busy machine.")
+    ] = 1.0,
+    rss: Annotated[float, typer.Option(min=0.0, help="Largest growth of a node's memory in the loop, after the warm-up, %.")] = 1.0,
+    cycles_rss: Annotated[float, typer.Option(min=0.0, help="The same for the lifecycles, %.")] = 5.0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for soak.json, bag and logs; else a new one in runs/.")
     ] = None,
@@ -42,7 +46,9 @@ def soak(
     def say(text: str) -> None:
         console.print(f"{datetime.now():%H:%M:%S} {escape(text)}", highlight=False, soft_wrap=True)
 
-    result = Soak(SimOptions(world=world, out=folder, seconds=0.0), Bounds(rss=rss / 100.0), say).run(cycles, seconds)
+    options = SimOptions(world=world, out=folder, seconds=0.0, rtf=rtf)
+    bounds = Bounds(rss=rss / 100.0), Bounds(rss=cycles_rss / 100.0)
+    result = Soak(options, *bounds, say).run(cycles, seconds)
     for problem in result["problems"]:
         console.print(problem, style="red", highlight=False, soft_wrap=True, markup=False)
     console.print(f"{result['outcome']} after {result['seconds']:.0f} s: {escape(str(folder / 'soak.json'))}")

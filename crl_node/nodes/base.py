@@ -107,6 +107,14 @@ class ManagedNode(Guard, LifecycleNode):
         """A subscription whose callback is guarded and metered."""
         return self.create_subscription(kind, topic, self.meters.metered(topic, self.guarded(callback)), qos)
 
+    def destroy_publisher(self, publisher: Any) -> bool:
+        """As the base class does, and a lifecycle publisher is also forgotten by the state machine.
+
+        rclpy keeps it otherwise: activated again with every later activation, and leaked with every configure.
+        """
+        self._managed_entities.discard(publisher)
+        return bool(super().destroy_publisher(publisher))
+
     def now(self) -> float:
         """Seconds of the node's clock: simulated time when use_sim_time is set."""
         return float(self.get_clock().now().nanoseconds * 1e-9)
