@@ -162,15 +162,26 @@ class NodeProcess:
 @pytest.fixture
 def ros_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RosDomain]:
     """A ROS domain nobody else uses, over shared memory only. After the test no process and no file of it is left."""
+    yield from _domain(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def module_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RosDomain]:
+    """The same for all tests of a module, where starting the nodes again for each would take minutes."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield from _domain(tmp_path_factory.mktemp("domain"), monkeypatch)
+
+
+def _domain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RosDomain]:
     pytest.importorskip("rclpy")
     pytest.importorskip("crl_interfaces")
     for name in ("ROS_DOMAIN_ID", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         monkeypatch.delenv(name, raising=False)
     lease = lease_domain()
-    environment = ros_environment(lease.domain_id, run_dir=tmp_path)
+    environment = ros_environment(lease.domain_id, run_dir=folder)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    domain = RosDomain(lease.domain_id, environment, tmp_path)
+    domain = RosDomain(lease.domain_id, environment, folder)
     try:
         yield domain
     finally:
@@ -181,6 +192,11 @@ def ros_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RosD
 @pytest.fixture
 def node_process(ros_domain: RosDomain) -> Callable[..., NodeProcess]:
     """Starts a node: `node_process("learner", {"seed": 1})` runs crl_node.nodes.learner in the test's domain."""
+    return node_starter(ros_domain)
+
+
+def node_starter(ros_domain: RosDomain) -> Callable[..., NodeProcess]:
+    """`node_process` for a domain."""
 
     def start(
         executable: str,

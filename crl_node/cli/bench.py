@@ -125,6 +125,44 @@ def realtime(
 
 
 @bench_app.command()
+def faults(
+    inputs: Annotated[int, typer.Option(min=0, help="Generated inputs to the gate.")] = 1_000_000,
+    mutants: Annotated[int, typer.Option(min=0, help="Damaged and forged model files and checkpoints.")] = 1000,
+    kills: Annotated[int, typer.Option(min=0, help="Writers of exports and checkpoints killed with -9.")] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Out = None,
+) -> None:
+    """Campaigns against everything that takes input (docs/faults.md); a campaign of 0 is left out. About half an hour.
+
+    Exit code 1 when anything unsafe left the gate, a file was not whole, or an old model stopped serving.
+    """
+    module, machine = _module("faults"), _module("runs").machine_load
+    result: dict[str, Any] = {"machine": machine(), "seed": seed}
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    campaigns = (
+        ("gate", inputs, lambda: module.GateCampaign(seed).run(inputs, say)),
+        ("kills", kills, lambda: module.kills(kills, seed=seed, say=say)),
+        ("mutants", mutants, lambda: module.mutants(mutants, seed=seed, say=say)),
+    )
+    for name, count, campaign in campaigns:
+        if count:
+            result[name] = campaign()
+            result[name]["machine_after"] = machine()
+            _write(result, out)
+    console.print_json(json.dumps(result))
+    served = result.get("mutants", {"old_model_served": 0, "old_model_asked": 0})
+    good = (
+        result.get("gate", {"unsafe": 0})["unsafe"] == 0
+        and result.get("kills", {"loadable": 0, "kills": 0})["loadable"] == (kills if "kills" in result else 0)
+        and served["old_model_served"] == served["old_model_asked"]
+    )
+    raise typer.Exit(0 if good else 1)
+
+
+@bench_app.command()
 def planner(
     model: Annotated[Path | None, typer.Option(help="A model.onnx; without it the shipped one.")] = None,
     calls: Annotated[int, typer.Option(min=10, help="Planning calls.")] = 200,

@@ -26,7 +26,9 @@ def soak(
     rtf: Annotated[
         float, typer.Option(min=0.01, max=10.0, help="Simulated seconds per second; less than 1 on a busy machine.")
     ] = 1.0,
-    rss: Annotated[float, typer.Option(min=0.0, help="Largest growth of a node's memory in the loop, after the warm-up, %.")] = 1.0,
+    rss: Annotated[
+        float, typer.Option(min=0.0, help="Largest growth of a node's memory in the loop, after the warm-up, %.")
+    ] = 1.0,
     cycles_rss: Annotated[float, typer.Option(min=0.0, help="The same for the lifecycles, %.")] = 5.0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for soak.json, bag and logs; else a new one in runs/.")
