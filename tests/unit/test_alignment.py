@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crl_node.alignment import AlignConfig, Aligned, Aligner, ExecutedCommand, mean_velocity
+from crl_node.arm.trajectory import JointTrajectory
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
 
@@ -207,3 +208,29 @@ def test_memory_is_bounded() -> None:
     for k in range(20):
         one.add_image(0.1 * k, IMAGE)
     assert len(one._images) <= 4
+
+
+def test_a_step_in_which_the_arm_was_elsewhere_than_it_was_told_teaches_nothing() -> None:
+    one, actions = aligner(), []
+    for n in range(10):
+        stamp = round(0.1 * n, 6)
+        got = feed(one, stamp, q=0.5 if 4 <= n <= 6 else 0.05)  # told to be at 0; 0.05 rad off is an arm that presses
+        told = JointTrajectory.resting(("j",), np.zeros(1))
+        one.add_command(ExecutedCommand(stamp, np.zeros(2), 0.1, 0.1, told))
+        assert got is not None
+        actions.append((got.action is not None, got.note))
+    # The step into it and the one out of it have one good end each; between them nothing is believed.
+    assert [known for known, _ in actions[3:]] == [True, True, False, False, True, True, True]
+    assert "joint 'j' was 0.500 rad from where it was told to be" in actions[5][1]
+    assert one.counts.masked == 2
+
+
+@pytest.mark.parametrize("jump", [-50.0, 50.0])
+def test_no_pair_is_made_across_a_jump_of_the_clock(jump: float) -> None:
+    one = aligner()
+    for n in range(6):
+        feed(one, 100 + 0.1 * n, vx=0.1)
+    first, second = feed(one, 100.6 + jump, vx=0.1), feed(one, 100.7 + jump, vx=0.1)
+    assert first is not None and first.action is None
+    assert second is not None and second.action is not None or "before the start" in (second.note if second else "")
+    assert one.counts.jumps >= 1

@@ -142,3 +142,34 @@ def test_a_gpu_that_is_required_but_does_not_load_is_an_error_not_a_silent_fallb
 def test_unknown_provider_is_refused() -> None:
     with pytest.raises(SessionError, match="must be auto, cpu or cuda"):
         PlanSession(MODEL, provider="tpu")
+
+
+def test_a_gpu_that_is_lost_while_planning_leaves_the_cpu_with_the_weights_in_use(session: PlanSession) -> None:
+    session.swap(posterior_values(random_posterior(1, version=8)))
+    wanted = session.run(call_of(session))
+
+    class Lost:
+        def run_with_iobinding(self, binding: object) -> None:
+            raise RuntimeError("CUDA failure 999: unknown error ; GPU=0")
+
+    session._session, session.provider = Lost(), CUDA  # as it looks from here when the device falls off the bus
+    got = session.run(call_of(session))
+    assert session.provider == CPU
+    assert "the GPU was lost while planning (CUDA failure 999" in session.provider_note
+    assert int(got["version"][0]) == 8
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(got[name], value)
+
+
+def test_a_gpu_that_is_required_and_lost_stops_the_planning(session: PlanSession) -> None:
+    class Lost:
+        def run_with_iobinding(self, binding: object) -> None:
+            raise RuntimeError("CUDA failure 999")
+
+    session._session, session.provider, session.require_gpu = Lost(), CUDA, True
+    with pytest.raises(SessionError, match="the plan failed on CUDAExecutionProvider"):
+        session.run(call_of(session))
+
+
+def test_a_session_is_warm_before_it_plans(session: PlanSession) -> None:
+    assert np.isfinite(session.warm()["scores"]).all()
