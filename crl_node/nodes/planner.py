@@ -61,6 +61,7 @@ class PlannerNode(ManagedNode):
         profile = load_profile(self.params.robot)
         self._profile = profile
         self._commander = TipCommander(profile)
+        self._remove_partial()
         model = self._model_path()
         shipped = model.parent == share() / "models"
         # A file from elsewhere is opened by a child first: it may be made to break whoever opens it.
@@ -121,6 +122,13 @@ class PlannerNode(ManagedNode):
 
     def start(self) -> None:
         self._forget()
+
+    def _remove_partial(self) -> None:
+        """What exports that were killed left beside the model file."""
+        if self.params.model:
+            path = Path(self.params.model)
+            for partial in path.parent.glob(f".{path.name}.*"):
+                partial.unlink(missing_ok=True)
 
     def stop(self) -> None:
         self._belief_message = None
