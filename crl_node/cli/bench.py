@@ -177,3 +177,30 @@ def planner(
     }
     console.print_json(json.dumps(result))
     _write(result, out)
+
+
+@bench_app.command()
+def structure(
+    parts: Annotated[
+        str, typer.Option(help="agreement, time, calibration, modes; growth, discover. With commas.")
+    ] = "agreement,time,calibration,modes",
+    engines: Annotated[
+        str, typer.Option(help="Engines by name, with commas.")
+    ] = "greedy,mcmc,particles,gflownet,amortised,amortised_raw",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for JSON and figures.")] = Path(
+        "runs/bench/structure"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all problems.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="A few small problems: does it run?")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure parts anew that are in the folder already.")] = False,
+) -> None:
+    """Structure engines on problems from the prior: agreement with exact, time to it, calibration, modes.
+
+    One JSON and one figure for each part; a part that is in the folder with the same settings is not measured again.
+    """
+    from crl_node.cli.bench_structure import measure
+
+    result = measure(
+        parts.split(","), engines.split(","), out, seed=seed, quick=quick, again=again, modules=_module, console=console
+    )
+    _write(result, out / "structure.json")
