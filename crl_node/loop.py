@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 
 from crl_node.arm.commander import TipCommander
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import RobotProfile
-from crl_node.curiosity.planner import Planner
-from crl_node.data import Array, Belief, Frame, Plan
+from crl_node.data import Array, Belief, Frame, Plan, Posterior
 from crl_node.perception.slots import SlotEncoder
 from crl_node.simulator.engine import Simulator
 from crl_node.simulator.world import World
@@ -35,16 +35,31 @@ class LoopStep:
     milliseconds: dict[str, float] = field(default_factory=dict)  # by part
 
 
+class Plans(Protocol):
+    """What moves the arm: a `crl_node.curiosity.planner.Planner`, or a baseline that needs no model."""
+
+    def swap(self, posterior: Posterior) -> float:
+        """Take a new posterior."""
+        ...
+
+    def plan(self, belief: Belief, *, previous: Plan | None = None) -> Plan:
+        """One plan from `belief`."""
+        ...
+
+
 class ClosedLoop:
     """Simulator, encoder, world model, planner and commander, one step at a time. Use as a context manager."""
 
     def __init__(
-        self, world: World, profile: RobotProfile, planner: Planner, *, seed: int, dt: float = 0.1
+        self, world: World, profile: RobotProfile, planner: Plans, *, seed: int, dt: float = 0.1, learn: bool = True
     ) -> None:
-        """`dt` s is the control step and the camera period; `seed` places the things and seeds the model."""
+        """`dt` s is the control step and the camera period; `seed` places the things and seeds the model.
+
+        Without `learn` nothing is learned (to record what others will learn from).
+        """
         table = world.table
         wall = (*table.x, *table.y)
-        self.dt = dt
+        self.dt, self.learn = dt, learn
         self.profile = profile
         self.simulator = Simulator(world, profile, seed)
         self.arm = Arm(profile)
@@ -72,9 +87,10 @@ class ClosedLoop:
         tip, tip_velocity = self.arm.tip_at(vector), self.arm.tip_velocity_at(vector, speed)[:2]
         belief = self.encoder.encode(Frame(now, image, q), tip, tip_velocity, self.arm.capsules(q))
         marks.append(time.perf_counter())
-        observation = self.model.observe(belief, self._action)
+        observation = self.model.observe(belief, self._action) if self.learn else Observation(False, 0.0)
         marks.append(time.perf_counter())
-        self.model.refresh()
+        if self.learn:
+            self.model.refresh()
         posterior = self.model.posterior()
         marks.append(time.perf_counter())
         self.planner.swap(posterior)

@@ -93,14 +93,18 @@ def build_thing(thing: Thing, pose: Pose, client: int) -> int:
         pybullet.getQuaternionFromEuler([0, 0, yaw]),
         physicsClientId=client,
     )
+    set_friction(body, thing, client)
+    pybullet.changeDynamics(body, -1, linearDamping=0.0, angularDamping=0.0, physicsClientId=client)
+    return int(body)
+
+
+def set_friction(body: int, thing: Thing, client: int) -> None:
+    """Give the body the thing's coefficients of friction."""
     pybullet.changeDynamics(
         body,
         -1,
         lateralFriction=thing.friction,
         rollingFriction=thing.rolling_friction,
         spinningFriction=thing.rolling_friction,
-        linearDamping=0.0,
-        angularDamping=0.0,
         physicsClientId=client,
     )
-    return int(body)

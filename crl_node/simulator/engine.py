@@ -18,7 +18,8 @@ from crl_node.arm.trajectory import JointTrajectory
 from crl_node.camera import Camera
 from crl_node.data import Array
 from crl_node.simulator.arm_body import ArmBody
-from crl_node.simulator.bodies import build_table, build_thing
+from crl_node.simulator.bodies import build_table, build_thing, set_friction
+from crl_node.simulator.changes import apply, sentence
 from crl_node.simulator.controller import TrajectoryController
 from crl_node.simulator.placement import Pose, place
 from crl_node.simulator.world_types import PHYSICS_RATE, World
@@ -56,6 +57,7 @@ class Truth:
     time: float  # s
     tip: Array  # [3] m
     objects: tuple[ObjectState, ...]  # in the world file's order
+    changes: tuple[str, ...] = ()  # the world's changes that have taken place so far, in words
 
     def of(self, name: str) -> ObjectState:
         """State of the thing of this name; KeyError otherwise."""
@@ -75,7 +77,9 @@ class Simulator:
 
     def __init__(self, world: World, profile: RobotProfile, seed: int | None = None) -> None:
         """Everything at rest: the arm at `profile.home`, the things where world and seed put them."""
-        self.world = world
+        self.world = world  # as it is now: changes replace it
+        self._changes = list(world.changes)  # still to come
+        self._changed: list[str] = []
         self.profile = profile
         self.seed = world.seed if seed is None else seed
         self.camera: Camera = world.camera.camera()
@@ -112,15 +116,35 @@ class Simulator:
         self._movable = [(self._bodies[t.name], t.mass * GRAVITY) for t in self.world.things if t.movable]
         self._lit = {t.name: False for t in self.world.things if t.lamp is not None}
         self._pressed = {t.name: False for t in self.world.things if t.button is not None}
+        self._tie_springs()
+        self._touched: dict[tuple[int, int], int] = {}  # pair of bodies -> step at which they last touched
+        self._view, self._projection = _camera_matrices(self.world)
+        for lamp in self._lit:
+            self._show(lamp)
+
+    def _tie_springs(self) -> None:
         self._springs = []
         for spring in self.world.springs:
             start = np.subtract(self.poses[spring.a][:2], self.poses[spring.b][:2])
             length = spring.length if spring.length is not None else float(np.linalg.norm(start))
             self._springs.append((self._bodies[spring.a], self._bodies[spring.b], length, spring))
-        self._touched: dict[tuple[int, int], int] = {}  # pair of bodies -> step at which they last touched
-        self._view, self._projection = _camera_matrices(self.world)
-        for lamp in self._lit:
-            self._show(lamp)
+
+    def _change(self) -> None:
+        """Let the next change take place."""
+        change = self._changes.pop(0)
+        self.world = apply(self.world, change)
+        self._changed.append(sentence(change))
+        if change.kind == "friction":
+            set_friction(self._bodies[change.thing], self.world.thing(change.thing), self.client)
+        elif change.kind == "cut":
+            self._tie_springs()
+        else:
+            self._pressed = {
+                t.name: self._pressed.get(t.name, False) for t in self.world.things if t.button is not None
+            }
+            button = self.world.thing(change.button).button
+            if button is not None and button.mode == "hold":
+                self._light(change.lamp, self._held(change.lamp))
 
     @property
     def time(self) -> float:
@@ -158,6 +182,8 @@ class Simulator:
     def step(self, steps: int) -> None:
         """Simulate `steps` physics steps of 1 / RATE s."""
         for _ in range(steps):
+            while self._changes and self._changes[0].at <= self.time + 1e-9:
+                self._change()
             now, later = (self.controller.reference(t / RATE) for t in (self._steps, self._steps + 1))
             self._arm.drive(now, later, 1 / RATE)
             self._apply_forces()
@@ -305,7 +331,7 @@ class Simulator:
                     contacts=tuple(sorted(touched[name])),
                 )
             )
-        return Truth(self.time, self.tip(), tuple(states))
+        return Truth(self.time, self.tip(), tuple(states), tuple(self._changed))
 
     @property
     def body_contacts(self) -> tuple[str, ...]:

@@ -6,19 +6,23 @@ The schema is documented in `sim/README.md`.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from crl_node.data import MAX_SLOTS
 from crl_node.paths import share
+from crl_node.simulator.changes import apply
 from crl_node.simulator.fields import Fields, WorldError, read_fields
 from crl_node.simulator.world_types import (
+    CHANGES,
     MODES,
     PHYSICS_RATE,
     SHAPES,
     Button,
     CameraSpec,
+    Change,
     Lamp,
     Spring,
     Table,
@@ -30,6 +34,7 @@ __all__ = [
     "PHYSICS_RATE",
     "Button",
     "CameraSpec",
+    "Change",
     "Lamp",
     "Spring",
     "Table",
@@ -87,8 +92,10 @@ def _world(fields: Fields, path: Path) -> World:
         things.append(_thing(entry, things, table))
     _check_wiring(entries, things)
     springs = tuple(_spring(entry, things) for entry in fields.children("springs", optional=True, most=8))
+    world = World(path.stem, path, description, seed, table, camera, room, gap, tuple(things), springs)
+    world = _changes(fields, world)
     fields.done()
-    return World(path.stem, path, description, seed, table, camera, room, gap, tuple(things), springs)
+    return world
 
 
 def _table(fields: Fields | None) -> Table:
@@ -320,3 +327,57 @@ def _spring(fields: Fields, things: list[Thing]) -> Spring:
     )
     fields.done()
     return spring
+
+
+def _changes(fields: Fields, world: World) -> World:
+    """The world with its changes, each checked against the world as it is by then."""
+    changes: list[Change] = []
+    current = world
+    for entry in fields.children("changes", optional=True, most=16):
+        change = _change(entry, current)
+        if changes and change.at <= changes[-1].at:
+            raise entry.error(
+                "at",
+                f"is {change.at:g} s, not after the change of line {changes[-1].line} at {changes[-1].at:g} s; "
+                "allowed: changes in the order of their times",
+            )
+        changes.append(change)
+        current = apply(current, change)
+    return replace(world, changes=tuple(changes))
+
+
+def _change(fields: Fields, world: World) -> Change:
+    at = fields.number("at", low=0.1, high=1e6, unit="s")
+    kind = fields.choice("kind", CHANGES)
+    if kind == "friction":
+        thing = _name_of(fields, "thing", [t.name for t in world.things if t.movable], "movable thing")
+        factor = fields.number("factor", low=0.01, high=100.0)
+        change = Change(at, kind, thing=thing, factor=factor, line=fields.line())
+    elif kind == "cut":
+        ends = [name for spring in world.springs for name in (spring.a, spring.b)]
+        a, b = (_name_of(fields, key, ends, "end of a spring that is there by then") for key in ("a", "b"))
+        if not any({a, b} == {spring.a, spring.b} for spring in world.springs):
+            known = ", ".join(f"{spring.a} and {spring.b}" for spring in world.springs)
+            raise fields.error("b", f"is '{b}', but no spring ties it to '{a}'; springs by then: {known}")
+        change = Change(at, kind, a=a, b=b, line=fields.line())
+    else:
+        lamps = [t.name for t in world.things if t.lamp is not None]
+        lamp = _name_of(fields, "lamp", lamps, "lamp")
+        buttons = [t.name for t in world.things if not t.movable and t.lamp is None]
+        button = _name_of(fields, "button", buttons, "immovable thing that is no lamp")
+        other = world.thing(button).button
+        if other is not None:
+            raise fields.error(
+                "button", f"is '{button}', which switches '{other.lamp}' by then; allowed: one that switches nothing"
+            )
+        change = Change(at, kind, lamp=lamp, button=button, line=fields.line())
+    fields.done()
+    return change
+
+
+def _name_of(fields: Fields, key: str, names: list[str], what: str) -> str:
+    name = fields.text(key)
+    if name not in names:
+        allowed = ', '.join(names) or 'none, there is none'
+        raise fields.error(key, f"is '{name}', which is no {what}; allowed: {allowed}")
+    return name

@@ -12,6 +12,7 @@ from crl_node.camera import Camera
 
 SHAPES = ("box", "cylinder", "ball")
 MODES = ("hold", "toggle")
+CHANGES = ("friction", "cut", "rewire")
 #: Physics steps a second: camera rates are divisors of it, so that every frame falls on a step.
 PHYSICS_RATE = 240
 
@@ -117,6 +118,21 @@ class Spring:
 
 
 @dataclass(frozen=True)
+class Change:
+    """Something that is different from a moment of the run on. Which fields are filled depends on `kind`."""
+
+    at: float  # s of simulated time
+    kind: str  # one of CHANGES
+    thing: str = ""  # friction: whose
+    factor: float = 1.0  # friction: by which its coefficients are multiplied
+    a: str = ""  # cut: ends of the spring
+    b: str = ""
+    lamp: str = ""  # rewire: which lamp follows
+    button: str = ""  # rewire: which thing, from now on the only one
+    line: int = 0  # of the world file
+
+
+@dataclass(frozen=True)
 class World:
     """What a world file describes. `things` are in file order, buttons and lamps among them."""
 
@@ -130,6 +146,7 @@ class World:
     gap: float  # m, least room between two things at the start
     things: tuple[Thing, ...]
     springs: tuple[Spring, ...]
+    changes: tuple[Change, ...] = ()  # by time
 
     def thing(self, name: str) -> Thing:
         """The thing of this name; KeyError otherwise."""
