@@ -14,15 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from crl_node.arm.commander import TipCommander
+from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import load_profile
 from crl_node.curiosity.jams import JamMemory
 from crl_node.curiosity.planner import PlannerConfig
 from crl_node.curiosity.policies import Request, Skills
-from crl_node.curiosity.proposals import Table
+from crl_node.curiosity.proposals import Table, push_legs, ways
 from crl_node.curiosity.scene import scene_from
 from crl_node.data import Array, Belief, Candidate, InformationGain, Plan, Posterior
 from crl_node.loop import ClosedLoop
 from crl_node.paths import share
+from crl_node.simulator.engine import Simulator
 from crl_node.simulator.world import World, load_world
 
 #: s, control step of the recorded runs.
@@ -80,8 +83,79 @@ def world_robot() -> Path:
     return share() / "config" / "robots" / "iiwa_sim.yaml"
 
 
+def record_states(world: World, seed: int, seconds: float, *, noise: float = 0.0003) -> Log:
+    """As `record`, but beliefs are true states with `noise` m: no picture is drawn, three times as fast."""
+    profile, rng = load_profile(world_robot()), np.random.default_rng(seed)
+    arm, planner = Arm(profile), SkillsOnly(world, seed, DT)
+    commander = TipCommander(profile, arm)
+    names = world.names
+    index = {"body": 0, **{name: n + 1 for n, name in enumerate(names)}}
+    beliefs: list[Belief] = []
+    actions, positions, brightness, contacts = [], [], [], []
+    plan: Plan | None = None
+    with Simulator(world, profile, seed) as simulator:
+        for step in range(round(seconds / DT)):
+            now = simulator.time
+            joints, q, dq, _ = simulator.joint_state()
+            at = dict(zip(joints, map(float, q), strict=True)), dict(zip(joints, map(float, dq), strict=True))
+            if step == 0:
+                commander.reset(at[0], now)
+            vector = profile.vector(at[0])
+            truth = simulator.truth()
+            touch = np.zeros((len(index), len(index)), bool)
+            for thing in truth.objects:
+                for other in thing.contacts:
+                    touch[index[thing.name], index[other]] = touch[index[other], index[thing.name]] = True
+            mean = np.zeros((len(index), 5))
+            mean[0, :2] = arm.tip_at(vector)[:2]
+            mean[0, 2:4] = arm.tip_velocity_at(vector, profile.vector(at[1]))[:2]
+            mean[1:, :2] = truth.positions + noise * rng.standard_normal(truth.positions.shape)
+            mean[1:, 2:4] = (mean[1:, :2] - beliefs[-1].mean[1:, :2]) / DT if beliefs else 0.0
+            mean[1:, 4] = 0.25 + 0.6 * np.array([thing.brightness for thing in truth.objects])
+            spread = np.diag([noise**2, noise**2, 2 * (noise / DT) ** 2, 2 * (noise / DT) ** 2, 1e-4])
+            count = len(index)
+            extent = np.array([profile.tool_radius, *(thing.extent for thing in world.things)])
+            belief = Belief(
+                now, np.arange(count), mean, np.tile(spread, (count, 1, 1)), np.zeros((count, 3)), extent,
+                np.ones(count), np.ones(count),
+            )  # fmt: skip
+            plan = planner.plan(belief, previous=plan)
+            chunk = commander.chunk(*at, np.asarray(plan.chosen.actions[0], float), start=now)
+            simulator.set_trajectory(chunk.trajectory, now)
+            simulator.advance(DT)
+            beliefs.append(belief)
+            actions.append(chunk.velocity)
+            positions.append(truth.positions)
+            brightness.append([thing.brightness for thing in truth.objects])
+            contacts.append(touch)
+    return Log(
+        tuple(beliefs), np.array(actions), names, np.array(positions), np.array(brightness), np.array(contacts)
+    )
+
+
+@dataclass
+class Inwards(Skills):
+    """As `Skills`, but things are pushed roughly towards the middle, so that none ends up where the arm cannot get."""
+
+    def _choose(self, request: Request, rng: np.random.Generator) -> None:
+        scene, table = request.scene, request.table
+        roads = ways(scene, table)
+        middle = np.array([table.rim[:2].mean(), table.rim[2:].mean()])
+        for _ in range(30):
+            row = int(rng.choice(scene.things))
+            inward = middle - scene.position[row]
+            angle = float(np.arctan2(inward[1], inward[0]) + rng.normal(0.0, 0.7))
+            direction = np.array([np.cos(angle), np.sin(angle)])
+            legs = push_legs(scene, table, roads, row, direction)
+            if legs is not None:
+                self._label = f"push {scene.name(row)} inwards"
+                self._start(legs, request)
+                return
+        super()._choose(request, rng)
+
+
 class SkillsOnly:
-    """The skills baseline (walk to a random thing, push through) without a model: it plans from the belief alone."""
+    """A scripted policy (walk to a random thing, push through) without a model: it plans from the belief alone."""
 
     def __init__(self, world: World, seed: int, dt: float) -> None:
         config = PlannerConfig(table=(*world.table.x, *world.table.y), camera=world.camera.eye)
@@ -90,7 +164,7 @@ class SkillsOnly:
             travel_speed=config.max_speed, push_speed=0.65 * config.max_speed, camera=config.camera,
             tool_height=config.tool_height, shadow_half_width=config.shadow_half_width,
         )  # fmt: skip
-        self._policy, self._jams = Skills(), JamMemory()
+        self._policy, self._jams = Inwards(), JamMemory()
         self._rng, self._dt = np.random.default_rng(seed), dt
 
     def swap(self, posterior: Posterior) -> float:
@@ -141,11 +215,16 @@ def load(path: Path) -> Log:
         )  # fmt: skip
 
 
-def get(world: str, seed: int, seconds: float, folder: Path, *, progress: bool = False) -> Log:
-    """The log of a run, recorded now unless it lies in `folder`."""
-    path = folder / f"{Path(world).stem}-{seconds:g}s-seed{seed}.npz"
+def get(
+    world: str, seed: int, seconds: float, folder: Path, *, states: bool = False, progress: bool = False
+) -> Log:  # fmt: skip
+    """The log of a run, recorded now unless it lies in `folder`; `states`: see `record_states`."""
+    path = folder / f"{Path(world).stem}-{seconds:g}s-seed{seed}{'-states' if states else ''}.npz"
     if not path.is_file():
-        save(record(load_world(world), seed, seconds, progress=progress), path)
+        if states:
+            save(record_states(load_world(world), seed, seconds), path)
+        else:
+            save(record(load_world(world), seed, seconds, progress=progress), path)
     return load(path)
 
 
@@ -155,6 +234,7 @@ if __name__ == "__main__":
     parser.add_argument("seeds", type=int, nargs="+")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--folder", type=Path, default=Path("runs/logs"))
+    parser.add_argument("--states", action="store_true")
     given = parser.parse_args()
     for each in given.seeds:
-        get(given.world, each, given.seconds, given.folder, progress=True)
+        get(given.world, each, given.seconds, given.folder, states=given.states, progress=True)

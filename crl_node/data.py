@@ -136,6 +136,8 @@ class Edge:
     effect_slot: int  # slot id
     probability: float
     terms: tuple[tuple[Term, float, float, float], ...]  # (term, probability, weight mean, weight std)
+    now: float = 0.0  # probability that it acts in the present state; 0 where no state was given
+    invariant: float = 1.0  # probability that its mechanisms are those of the environments before
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,12 @@ class Learner:
         seen = time.perf_counter()
         observation = self.model.observe(belief, aligned.action)
         updated = time.perf_counter()
-        self.model.refresh()
+        begun = self.model.refresh()
         refreshed = time.perf_counter()
         return StepResult(
             belief, observation.learned, observation.surprise,
             1e3 * (seen - start), 1e3 * (updated - seen), 1e3 * (refreshed - updated),
-            "; ".join([aligned.note] * bool(aligned.note) + list(observation.notes)),
+            "; ".join([aligned.note] * bool(aligned.note) + list(observation.notes) + [begun] * bool(begun)),
         )  # fmt: skip
 
     def check_joints(self, positions: Mapping[str, float]) -> None:
@@ -100,6 +100,7 @@ class Learner:
             raise CheckpointError(str(error)) from error
         arrays = read_arrays(path, data)
         model = WorldModel.from_arrays(arrays, path)
+        model.set_watch(self.config.watch_changes)
         if model.config != self.config:
             raise CheckpointError(
                 f"checkpoint {path} is of another set-up ({model.config}), this node has {self.config}; not loaded"
@@ -131,7 +132,9 @@ def learner_from(parameters: Any) -> Learner:
     x_min, x_max, y_min, y_max = parameters.table
     if not (x_min < x_max and y_min < y_max):
         raise ValueError(f"parameter 'table' is {parameters.table}, it must be x_min < x_max, y_min < y_max")
-    config = ModelConfig(dt=parameters.period, wall=(x_min, x_max, y_min, y_max))
+    config = ModelConfig(
+        dt=parameters.period, wall=(x_min, x_max, y_min, y_max), watch_changes=parameters.watch_changes
+    )
     return Learner(profile, camera, config, parameters.seed)
 
 

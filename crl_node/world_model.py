@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from crl_node import graph as causal_graph
 from crl_node.checkpoint import FORMAT, Arrays, CheckpointError, read_arrays, write_arrays
 from crl_node.data import BODY, MAX_SLOTS, STATE_SIZE, Array, Belief, Edge, Posterior, TermKind
 from crl_node.mechanisms import grammar, tail, terms
+from crl_node.mechanisms.environments import renamed
 from crl_node.mechanisms.registry import Registry
 from crl_node.mechanisms.statistics import CONTACT, FREE, bounded_influence
+from crl_node.mechanisms.watch import Watch
 from crl_node.posterior import PARTICLES, sealed
 from crl_node.structure import prior
 from crl_node.structure.planner_terms import select
@@ -43,6 +45,8 @@ class ModelConfig:
     most_step: float = 0.06  # m, nothing on the table moves further in one step: a tracking error
     motion_per_refresh: int = 2  # variables whose structure is recomputed in one refresh
     brightness_per_refresh: int = 1
+    #: Begin another environment by itself when a mechanism is found to have changed.
+    watch_changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class WorldModel:
         )
         self.motion = Variables(grammar.MOTION, MOTION_NOISE, tail=2 * tail.TAIL_FEATURES)
         self.brightness = Variables(grammar.BRIGHTNESS, BRIGHTNESS_NOISE)
+        self.environments = ["first"]  # names; the last one is live
+        self.watch: Watch | None = None
+        self.set_watch(self.config.watch_changes)
         self.step = 0
         self.version = 0
         self._cursor = np.zeros(2, np.int64)  # next slot to refresh: motion, brightness
@@ -75,6 +82,11 @@ class WorldModel:
         self._trusted = np.zeros(MAX_SLOTS, bool)  # slots that could be learned from in the last belief
         self._tables: tuple[terms.TermTable, terms.TermTable] | None = None
         self._lengths: tuple[Array, Array] = self._make_lengths()
+
+    def set_watch(self, on: bool) -> None:
+        """Whether another environment begins by itself when a mechanism is found to have changed."""
+        self.config = replace(self.config, watch_changes=on)
+        self.watch = Watch((self.motion, self.brightness)) if on else None
 
     # -- learning ---------------------------------------------------------------------------------------------------
 
@@ -132,10 +144,14 @@ class WorldModel:
         credible = np.maximum(variance, config.least_deviation**2)
         weight = use * bounded_influence(residual, credible, most=config.most_deviation)
         with_tail = np.concatenate([phi_motion.transpose(0, 2, 1), tail.tail_features(state, body_step)], axis=2)
-        self.motion.statistics.add(with_tail, step[:, :2], regime, weight)
-        lit = use.copy()
-        lit[BODY] = False
-        self.brightness.statistics.add(phi_light[:, None, :], step[:, 4:5], light_regime, lit.astype(float))
+        lit = use.astype(float)
+        lit[BODY] = 0.0
+        sums = [(self.motion.statistics, self.brightness.statistics)]
+        for motion, brightness in sums + ([self.watch.filling] if self.watch is not None else []):
+            motion.add(with_tail, step[:, :2], regime, weight)
+            brightness.add(phi_light[:, None, :], step[:, 4:5], light_regime, lit)
+        if self.watch is not None:
+            self.watch.stepped(np.flatnonzero(self.registry.present))
         self.step += 1
         self._dirty = True
         surprise = float(density[use].mean()) if use.any() else 0.0
@@ -150,11 +166,14 @@ class WorldModel:
             & (belief.existence[rows] > 0.5)
         )
 
-    def refresh(self) -> None:
-        """A bounded slice of structure work: the next few variables, round robin over the slots there are."""
+    def refresh(self) -> str:
+        """A bounded slice of structure work: the next few variables, round robin over the slots there are.
+
+        Returns a sentence when the watch has let another environment begin, else an empty text.
+        """
         used = np.flatnonzero(self.registry.present)
         if not used.size:
-            return
+            return ""
         odds = self.log_prior_odds()
         self._refreshes += 1
         work = (
@@ -169,6 +188,31 @@ class WorldModel:
                 rng = np.random.default_rng([self.seed, self._refreshes, number, slot])
                 block.refresh(slot, prior_odds[slot], rng)
         self._dirty = True
+        found = self.watch.judge_next(odds) if self.watch is not None else None
+        if found is None:
+            return ""
+        block, slot, group, probability = found
+        columns = (self.motion, self.brightness)[block].columns
+        kind = TermKind(int(columns.group_kind[group])).name.lower()
+        return (
+            f"'{self.begin_environment(recent=True)}' begins: {kind} of slot_{self.registry.ids[slot]} has changed "
+            f"(probability {probability:.3f})"
+        )
+
+    def begin_environment(self, name: str = "", *, recent: bool = False) -> str:
+        """Another environment begins: any mechanism may differ from now on. Returns its name.
+
+        `recent`: what the watch has in its windows belongs to it already. ValueError when the name is taken.
+        """
+        name = name or f"environment at step {self.step}"
+        self.environments = renamed(self.environments, name)
+        parts = self.watch.recent() if recent and self.watch is not None else (None, None)
+        for block, part in zip((self.motion, self.brightness), parts, strict=True):
+            block.begin_environment(part)
+        if self.watch is not None:
+            self.watch.restart()
+        self._dirty = True
+        return name
 
     def refresh_all(self) -> None:
         """Refresh every variable once (for evaluation and tests; not bounded)."""
@@ -269,8 +313,7 @@ class WorldModel:
         here = rows >= 0
         state, scene = self._state(belief, rows), self._scene(here)
         action = np.asarray(action, float)
-        phi, _ = self._phi(state, action, action * self.config.dt, scene)
-        body_step = self.motion.mean[BODY] @ phi[BODY]
+        body_step = self.body_step(state, action, scene)
         phi_motion, phi_light = self._phi(state, action, body_step, scene)
         mean = np.zeros((MAX_SLOTS, 3))
         mean[:, :2] = np.einsum("sf,sfc->sc", self.motion.mean, phi_motion)
@@ -295,6 +338,16 @@ class WorldModel:
         out_std = out_std[: len(belief.ids)] if len(belief.ids) <= len(rows) else np.resize(out_std, out_mean.shape)
         out_mean[rows[here]], out_std[rows[here]] = mean[here], std[here]
         return out_mean, out_std
+
+    def body_step(self, state: Array, action: Array, scene: terms.Scene) -> Array:
+        """[2] m, expected displacement of the body under `action` [2] m/s. `state` [S, 5]."""
+        phi, _ = self._phi(state, action, action * self.config.dt, scene)
+        return np.asarray(self.motion.mean[BODY] @ phi[BODY])
+
+    @property
+    def lengths(self) -> tuple[Array, Array]:
+        """[S, F] m, lengths of the candidates of motion and brightness."""
+        return self._lengths
 
     # -- the parts ---------------------------------------------------------------------------------------------------
 
@@ -337,6 +390,8 @@ class WorldModel:
     def _forget(self, index: int) -> None:
         self.motion.forget(index)
         self.brightness.forget(index)
+        if self.watch is not None:
+            self.watch.forget(index)
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -351,6 +406,7 @@ class WorldModel:
             "config": np.array(json.dumps(asdict(self.config))),
             "hash": np.array(posterior.hash),
             "counters": np.array([self.seed, self.step, self.version, self._refreshes, *self._cursor], np.int64),
+            "environments": np.array(self.environments),
             **self.registry.state(),
             **self.motion.state("motion"),
             **self.brightness.state("brightness"),
@@ -378,8 +434,9 @@ class WorldModel:
             counters = [int(c) for c in arrays["counters"]]
             model = cls(ModelConfig(**raw), seed=counters[0])
             model.registry.restore(arrays)
-            model.motion.restore(arrays, "motion")
-            model.brightness.restore(arrays, "brightness")
+            model.environments = [str(n) for n in arrays.get("environments", np.array(["first"]))]
+            for block, prefix in ((model.motion, "motion"), (model.brightness, "brightness")):
+                block.restore(arrays, prefix, len(model.environments) - 1)
             model.step, model.version, model._refreshes = counters[1:4]
             model._cursor = np.array(counters[4:6], np.int64)
         except (KeyError, TypeError, ValueError, IndexError) as error:

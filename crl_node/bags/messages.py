@@ -36,6 +36,7 @@ class Truth:
     velocities: Array  # [N, 2] m/s
     brightness: Array  # [N] 0..1
     contacts: tuple[tuple[str, ...], ...]  # N: names of what each thing touches
+    changes: tuple[str, ...] = ()  # changes of the world that have taken place, in words
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def to_edges(message: Any) -> tuple[Edge, ...]:
                 )
                 for m in e.mechanisms
             ),
+            now=float(getattr(e, "now", 0.0)),  # bags from before the field existed
+            invariant=float(getattr(e, "invariant", 1.0)),
         )
         for e in message.edges
     )
@@ -157,6 +160,7 @@ def to_truth(message: Any) -> Truth:
         velocities=np.array([[o.twist.linear.x, o.twist.linear.y] for o in things], float).reshape(-1, 2),
         brightness=np.array([o.brightness for o in things], float),
         contacts=tuple(tuple(str(c) for c in o.contacts) for o in things),
+        changes=tuple(str(c) for c in getattr(message, "changes", ())),
     )
 
 

@@ -76,7 +76,8 @@ class LiveView:
         shown = [edge for edge in status.edges if edge.probability >= _LEAST_PROBABILITY]
         for edge in shown[: self.rows]:
             style = "green" if edge.probability > 0.9 else "yellow" if edge.probability > 0.5 else "dim"
-            table.add_row(f"{edge.probability:.0%}", Text(sentence(edge, status.slots), style=style))
+            acts = " (now)" if edge.now > 0.5 else ""
+            table.add_row(f"{edge.probability:.0%}", Text(f"{sentence(edge, status.slots)}{acts}", style=style))
         if not shown:
             table.add_row("", Text("nothing yet", style="dim"))
         elif len(shown) > self.rows:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crl_node.data import Posterior
+from crl_node.evaluation.active import ActiveScore, score_active
 from crl_node.evaluation.contact import Pushes, contact_r2, predict, score_prediction
 from crl_node.evaluation.edges import GraphScore, score_graph
 from crl_node.evaluation.run import RunData
@@ -39,6 +40,8 @@ class Evaluation:
     spurious: list[int] = field(default_factory=list)  # slots that stand for no thing
     track: Track | None = None
     graph: GraphScore | None = None
+    active: ActiveScore | None = None  # the graph now against true contacts
+    changes: tuple[str, ...] = ()  # of the world, as they took place
     contact_r2: float | None = None
     contact_r2_at: dict[float, float] = field(default_factory=dict)  # {s since start: R^2}
     contact_r2_things: dict[str, float] = field(default_factory=dict)  # at the end
@@ -69,6 +72,8 @@ def evaluate(
             result.mapping = match_slots(track)
             result.slots = score_slots(track, run.truths, run.start)
             result.spurious = spurious(track, result.mapping)
+            result.active = score_active(run.graphs, run.truths, result.mapping)
+        result.changes = run.truths[-1].changes
     profile = _world_and_robot(result, world, robot)
     if result.world is None or profile is None:
         return result
@@ -94,12 +99,13 @@ def _world_and_robot(result: Evaluation, world: str | Path | None, robot: str | 
 
 def _score_graph(result: Evaluation, run: RunData, profile: Any) -> None:
     from crl_node.simulator.causality import true_graph
+    from crl_node.simulator.changes import world_at
 
     assert result.world is not None
     if not run.graphs:
         result.notes.append("no causal graph was recorded: edges are not scored")
         return
-    truth = true_graph(result.world, profile)
+    truth = true_graph(world_at(result.world, run.end), profile)
     result.graph = score_graph(run.graphs[-1][1], truth.edges, truth.mechanisms, result.mapping)
 
 

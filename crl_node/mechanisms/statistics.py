@@ -44,6 +44,15 @@ class Statistics:
         for name in ("gram", "cross", "square", "rows"):
             getattr(self, name).__iadd__(getattr(other, name))
 
+    def without(self, part: Statistics | None) -> Statistics:
+        """What is left when `part`, some of the steps, is taken out again; this object when there is none."""
+        if part is None:
+            return self
+        out = Statistics(len(self.rows), self.cross.shape[2])
+        for name in ("gram", "cross", "square", "rows"):
+            getattr(out, name)[...] = getattr(self, name) - getattr(part, name)
+        return out
+
     def forget(self, slot: int, parent_columns: NDArray[np.bool_]) -> None:
         """Clear a slot for reuse: its own variable, and the columns [F] of all others in which it is the parent."""
         self.gram[slot] = 0.0

@@ -183,9 +183,14 @@ def posterior_from_message(message: msg.Posterior) -> Posterior:
 # -- graph ------------------------------------------------------------------------------------------------------------
 
 
-def graph_to_message(edges: Iterable[Edge], stamp: float, posterior_version: int = 0) -> msg.CausalGraph:
-    """`crl_interfaces/CausalGraph`, in the order given."""
-    message = msg.CausalGraph(header=header(stamp), posterior_version=int(posterior_version))
+def graph_to_message(
+    edges: Iterable[Edge], stamp: float, posterior_version: int = 0, *, environment: str = "",
+    changes: Iterable[str] = (),
+) -> msg.CausalGraph:  # fmt: skip
+    """`crl_interfaces/CausalGraph`, in the order given; `changes` in words."""
+    message = msg.CausalGraph(
+        header=header(stamp), posterior_version=int(posterior_version), environment=environment, changes=list(changes)
+    )
     message.edges = [
         msg.Edge(
             cause=edge.cause,
@@ -193,6 +198,8 @@ def graph_to_message(edges: Iterable[Edge], stamp: float, posterior_version: int
             cause_slot=int(edge.cause_slot),
             effect_slot=int(edge.effect_slot),
             probability=float(edge.probability),
+            now=float(edge.now),
+            invariant=float(edge.invariant),
             mechanisms=[
                 msg.Mechanism(
                     term=msg.Term(
@@ -223,6 +230,8 @@ def graph_from_message(message: msg.CausalGraph) -> tuple[Edge, ...]:
                 (_term(m.term), m.probability, m.weight_mean, m.weight_std)  #
                 for m in edge.mechanisms
             ),
+            now=edge.now,
+            invariant=edge.invariant,
         )
         for edge in message.edges
     )

@@ -11,17 +11,20 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 from crl_interfaces.msg import Belief as BeliefMessage
 from crl_interfaces.msg import CausalGraph as GraphMessage
 from crl_interfaces.msg import Command as CommandMessage
 from crl_interfaces.msg import Posterior as PosteriorMessage
 from crl_interfaces.msg import StepReport
-from crl_interfaces.srv import Load, Save
+from crl_interfaces.srv import BeginEnvironment, Load, Save
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, JointState
 
+from crl_node import environments
+from crl_node.activity import graph_now
 from crl_node.alignment import Aligned, Aligner, ExecutedCommand
 from crl_node.checkpoint import Arrays, CheckpointError, remove_partial, write_arrays
 from crl_node.learning import Learner, Schedule, StepResult, align_config, learner_from
@@ -74,6 +77,7 @@ class LearnerNode(ManagedNode):
         services = [
             self.create_service(Save, "learner/save", self.guarded(self._on_save)),
             self.create_service(Load, "learner/load", self.guarded(self._on_load)),
+            self.create_service(BeginEnvironment, "learner/begin_environment", self.guarded(self._on_begin)),
         ]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         teller = self.create_timer(1.0, self.guarded(self._tell), clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -199,6 +203,21 @@ class LearnerNode(ManagedNode):
             self._schedule.again("posterior")
         return response
 
+    def _on_begin(
+        self, request: BeginEnvironment.Request, response: BeginEnvironment.Response
+    ) -> BeginEnvironment.Response:
+        with self._model_lock:
+            model = self.learner.model
+            try:
+                name = model.begin_environment(request.name)
+                response.success = True
+                response.message = f"'{name}' begins after {model.step} transitions"
+                self.get_logger().info(f"environment {response.message}")
+            except ValueError as error:
+                response.message = f"{error}; nothing has begun"
+            response.environment = model.environments[-1]
+        return response
+
     # -- work ---------------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -253,7 +272,15 @@ class LearnerNode(ManagedNode):
             )  # fmt: skip
         )
         if self._schedule.due("graph", stamp):
-            self._graphs.publish(convert.graph_to_message(model.graph(), stamp, self._schedule.sent_version))
+            # Which command comes next is the planner's business: the edges act as if the last one went on.
+            action = np.zeros(2) if aligned.action is None else aligned.action
+            edges = environments.with_invariance(graph_now(model, result.belief, action), model)
+            changes = [str(change) for change in environments.changes(model)]
+            self._graphs.publish(
+                convert.graph_to_message(
+                    edges, stamp, self._schedule.sent_version, environment=model.environments[-1], changes=changes
+                )
+            )
         self._report(stamp, result, result.note)
         if self._schedule.checkpoint(model, stamp) and self._checkpoint is not None:
             self._write_checkpoint(self._checkpoint)

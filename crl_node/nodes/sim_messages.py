@@ -65,7 +65,7 @@ def joint_state_message(
 
 def truth_message(truth: Truth, stamp: Time, frame_id: str) -> GroundTruth:
     """For evaluation only."""
-    message = GroundTruth(header=Header(stamp=stamp, frame_id=frame_id))
+    message = GroundTruth(header=Header(stamp=stamp, frame_id=frame_id), changes=list(truth.changes))
     message.tip.x, message.tip.y, message.tip.z = map(float, truth.tip)
     for thing in truth.objects:
         entry = ObjectTruth(name=thing.name, brightness=thing.brightness, pressed=thing.pressed)

@@ -92,6 +92,10 @@ def _pictures(
             lambda: plots.edge_maps(evaluation.graph.edges) if evaluation.graph else None,
         ),
         "graph": ("the causal graph, believed and true", lambda: _graph(folder, evaluation)),
+        "active": (
+            "which edges act when, and what touches",
+            lambda: plots.active_edges(evaluation.active, run.start) if evaluation.active else None,
+        ),
         "latency": (
             "latencies by stage",
             lambda: plots.latency_bars(report["latency_ms"]) if run.steps or run.plans else None,

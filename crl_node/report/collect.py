@@ -97,6 +97,11 @@ def collect(run: RunData, evaluation: Evaluation, facts: Mapping[str, Any]) -> d
                 {"cause": e.cause, "effect": e.effect, "probability": e.probability, "true": e.true}
                 for e in (graph.edges if graph else ())
             ],
+            "now_auroc": evaluation.active.auroc if evaluation.active else None,
+            "now_auprc": evaluation.active.auprc if evaluation.active else None,
+            "now_precision": evaluation.active.precision if evaluation.active else None,
+            "now_recall": evaluation.active.recall if evaluation.active else None,
+            "world_changes": list(evaluation.changes),
             "edge_auroc": graph.auroc if graph else None,
             "edge_auprc": graph.auprc if graph else None,
             "edge_brier": graph.brier if graph else None,

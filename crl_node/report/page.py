@@ -86,6 +86,9 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str:
         "<h2>Cause and effect</h2>",
         show("graph", "An arrow from A to B: A can change B."),
         show("edges", "Every possible arrow with its probability. Grey cells are no possible arrows."),
+        show("active", "Which arrows act at each moment, as the robot believes (blue: probability); orange: the two "
+             "really touch. " + _active(report)),
+        _world_changes(report),
         table(("hidden mechanism", "from", "acts on", "probability", "found", "likeliest there"),
               [(m["kind"].lower().replace("_", " "), m["cause"], m["effect"], number(m["probability"], "{:.2f}"),
                 "yes" if m["found"] else "no", (m["believed"] or "nothing").lower().replace("_", " "))
@@ -112,6 +115,21 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>{"".join(parts)}</html>\n'
     )
+
+
+def _active(report: Mapping[str, Any]) -> str:
+    return (
+        f"AUROC against true contacts {number(report.get('now_auroc'), '{:.2f}')}; of the arrows said to act "
+        f"{number(report.get('now_precision'), '{:.0%}')} were in contact."
+    )
+
+
+def _world_changes(report: Mapping[str, Any]) -> str:
+    happened = report.get("world_changes") or []
+    if not happened:
+        return ""
+    listed = "".join(f"<li>{html.escape(change)}</li>" for change in happened)
+    return f"<p>The world changed during the run; the true graph shown is that of its end:</p><ul>{listed}</ul>"
 
 
 def _facts(report: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from crl_node.bags.messages import Truth
 from crl_node.data import Array
+from crl_node.evaluation.active import ActiveScore
 from crl_node.evaluation.edges import EdgeScore
 from crl_node.evaluation.evaluate import Evaluation
 from crl_node.evaluation.slots import Track
@@ -130,6 +131,25 @@ def edge_maps(edges: Sequence[EdgeScore]) -> Figure:
                 value = values[row, column]
                 colour = "white" if value > 0.6 else "0.3"
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
+    return figure
+
+
+def active_edges(score: ActiveScore, start: float, *, most: int = 14) -> Figure | None:
+    """Which edges act when (blue), and which pairs touch (orange line below); the busiest `most` edges."""
+    weight = score.now.sum(axis=0) + 0.1 * score.touching.sum(axis=0)
+    shown = [n for n in np.argsort(-weight, kind="stable")[:most] if weight[n] > 0]
+    if not shown:
+        return None
+    figure, axes = _axes(height=0.8 + 0.24 * len(shown))
+    times = score.times - start
+    edges = np.append(times, times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1.0))
+    axes.pcolormesh(edges, np.arange(len(shown) + 1), score.now[:, shown].T, vmin=0, vmax=1, cmap="Blues")
+    for row, n in enumerate(shown):
+        touching = np.where(score.touching[:, n], row + 0.12, np.nan)
+        axes.plot(times, touching, color=COLOURS[1], lw=1.5, marker=".", ms=2)
+    axes.set_yticks(np.arange(len(shown)) + 0.5, [f"{a} → {b}" for a, b in (score.edges[n] for n in shown)], fontsize=7)
+    axes.set_xlabel("s")
+    axes.invert_yaxis()
     return figure
 
 

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crl_node.data import MAX_SLOTS, Array
+from crl_node.mechanisms.environments import Environments, Sums, sums_of
 from crl_node.mechanisms.grammar import Columns
 from crl_node.mechanisms.statistics import Statistics, expected_residual, noise_std
 from crl_node.posterior import PARTICLES
+from crl_node.structure.comparison import ChangeConfig, Comparison, compare
 from crl_node.structure.evidence import Problem, make_problem, weights_given
 from crl_node.structure.greedy import GreedyConfig, GreedyPosterior
 from crl_node.structure.prior import Experience
@@ -41,12 +43,17 @@ _SUMMARY = ("inclusion", "mean", "std", "set_mean", "draw", "best", "edge", "noi
 class Variables:
     """S variables of one type with F candidate columns (and, for motion, a dense tail of T more)."""
 
-    def __init__(self, columns: Columns, noise: NoisePrior, *, tail: int = 0, greedy: GreedyConfig | None = None):
+    def __init__(
+        self, columns: Columns, noise: NoisePrior, *, tail: int = 0, greedy: GreedyConfig | None = None,
+        change: ChangeConfig | None = None,
+    ):  # fmt: skip
         self.columns, self.noise_prior, self.tail = columns, noise, tail
         size = len(columns)
-        self.statistics = Statistics(MAX_SLOTS, size + tail)
+        self.statistics = Statistics(MAX_SLOTS, size + tail)  # of the live environment
+        self.environments = Environments(columns, tail)
+        self.compared: dict[int, Comparison] = {}  # by slot, live environment against the earlier ones
         self.experience = Experience(columns)
-        self.greedy = greedy or GreedyConfig()
+        self.greedy, self.change = greedy or GreedyConfig(), change or ChangeConfig()
         self.inclusion = np.zeros((MAX_SLOTS, size))
         self.mean = np.zeros((MAX_SLOTS, size))  # averaged over structures
         self.std = np.tile(columns.prior_std, (MAX_SLOTS, 1))  # given that the term is in
@@ -60,6 +67,7 @@ class Variables:
 
     def refresh(self, slot: int, log_prior_odds: Array, rng: np.random.Generator) -> None:
         """Recompute the posterior of one variable under the set prior `log_prior_odds` [F]."""
+        self._compare(slot, log_prior_odds)
         engine = GreedyPosterior(self.greedy)
         engine.best = np.flatnonzero(self.best[slot] & np.isfinite(log_prior_odds))
         self._learn_noise(slot, engine.best)
@@ -76,27 +84,55 @@ class Variables:
         if self.tail:
             self._fit_tail(slot)
 
+    def sums(self, slot: int) -> Sums:
+        """The statistics that one variable's posterior is computed from: live ones, and what holds of earlier ones."""
+        return self.environments.effective(self.statistics, slot)
+
+    def begin_environment(self, recent: Statistics | None = None) -> None:
+        """What comes from now on belongs to another environment, and `recent`, a part of what came, already does."""
+        self.environments.begin(self.statistics.without(recent), self.noise, self.inclusion)
+        self.statistics = recent or Statistics(MAX_SLOTS, len(self.columns) + self.tail)
+        self.compared = {}
+
+    def invariant(self, slot: int) -> Array:
+        """[G] probability that each mechanism is the same in the live environment as in the ones before it."""
+        found = self.compared.get(slot)
+        return np.ones(self.columns.groups) if found is None else 1.0 - found.changed
+
+    def _compare(self, slot: int, log_prior_odds: Array) -> None:
+        """Which mechanisms of one variable changed when the live environment began."""
+        earlier, begun = self.environments.earlier(slot), self.environments.live
+        if earlier is None or begun is None:
+            return
+        before = self.compared.get(slot)
+        found = compare(
+            self.columns, earlier, sums_of(self.statistics, slot), self.noise[slot], log_prior_odds,
+            begun.inclusion[slot], self.change, None if before is None else before.start,
+        )  # fmt: skip
+        self.compared[slot] = found
+        begun.changed[slot] = found.changed > 0.5
+
     def problem(self, slot: int, log_prior_odds: Array) -> Problem:
         """The structure problem of one variable, as its statistics stand."""
-        size, stats = len(self.columns), self.statistics
+        size, stats = len(self.columns), self.sums(slot)
         return make_problem(
-            stats.gram[slot][:, :size, :size], stats.cross[slot][:, :size], stats.square[slot], stats.rows[slot],
+            stats.gram[:, :size, :size], stats.cross[:, :size], stats.square, stats.rows,
             self.noise[slot], prior_mean=self.columns.prior_mean, prior_std=self.columns.prior_std,
             group=self.columns.group, log_prior_odds=log_prior_odds,
         )  # fmt: skip
 
     def _learn_noise(self, slot: int, members: NDArray[np.int_]) -> None:
         """Noise of both regimes from what the best set leaves (two passes: the weights depend on the noise)."""
-        stats, prior = self.statistics, self.noise_prior
-        if not stats.rows[slot].any():
+        stats, prior = self.sums(slot), self.noise_prior
+        if not stats.rows.any():
             return
         odds = np.zeros(len(self.columns))
-        gram = stats.gram[slot][:, members[:, None], members[None]]
+        gram = stats.gram[:, members[:, None], members[None]]
         for _ in range(2):
             mean, covariance = weights_given(self.problem(slot, odds), members)
-            residual = expected_residual(gram, stats.cross[slot][:, members], stats.square[slot], mean, covariance)
+            residual = expected_residual(gram, stats.cross[:, members], stats.square, mean, covariance)
             self.noise[slot] = noise_std(
-                stats.rows[slot], residual, prior_std=np.array(prior.std), prior_rows=prior.rows, floor=prior.floor
+                stats.rows, residual, prior_std=np.array(prior.std), prior_rows=prior.rows, floor=prior.floor
             )
 
     def _draw(self, slot: int, engine: GreedyPosterior, rng: np.random.Generator) -> None:
@@ -122,21 +158,21 @@ class Variables:
 
     def _fit_tail(self, slot: int) -> None:
         """Ridge of the dense tail on what the averaged core leaves; variance shares of core, tail and noise."""
-        size, stats = len(self.columns), self.statistics
-        total = stats.square[slot].sum()
+        size, stats = len(self.columns), self.sums(slot)
+        total = stats.square.sum()
         if total <= 0.0:
             return
         core = self.mean[slot]
         inverse = 1.0 / np.square(self.noise[slot])
-        gram = stats.gram[slot]
-        left = stats.cross[slot][:, size:] - gram[:, size:, :size] @ core
+        gram = stats.gram
+        left = stats.cross[:, size:] - gram[:, size:, :size] @ core
         precision = np.tensordot(inverse, gram[:, size:, size:], 1) + np.eye(self.tail)
         tail = np.linalg.solve(precision, inverse @ left)
         used = np.flatnonzero(core)
         after_core = float(
             np.sum(
-                stats.square[slot]
-                - 2.0 * stats.cross[slot][:, used] @ core[used]
+                stats.square
+                - 2.0 * stats.cross[:, used] @ core[used]
                 + np.einsum("rij,i,j->r", gram[:, used[:, None], used[None]], core[used], core[used])
             )
         )
@@ -150,6 +186,8 @@ class Variables:
         """Clear a slot for reuse, as target and as parent."""
         parents = np.append(self.columns.parent == slot, np.zeros(self.tail, bool))
         self.statistics.forget(slot, parents)
+        self.environments.forget(slot, parents)
+        self.compared.pop(slot, None)
         self.experience.forget(slot)
         for name in ("inclusion", "mean", "set_mean", "draw", "best", "edge", "tail_mean"):
             getattr(self, name)[slot] = 0
@@ -168,10 +206,10 @@ class Variables:
         for name in (*_SUMMARY, "tail_mean"):
             out[f"{prefix}_{name}"] = getattr(self, name)
         out[f"{prefix}_log_bayes_factor"] = self.experience.log_bayes_factor
-        return out
+        return out | self.environments.state(prefix)
 
-    def restore(self, arrays: Mapping[str, Array], prefix: str) -> None:
-        """Take over arrays written by `state`; ValueError when one does not fit."""
+    def restore(self, arrays: Mapping[str, Array], prefix: str, earlier: int = 0) -> None:
+        """Take over arrays written by `state` with `earlier` past environments; ValueError when one does not fit."""
         new = {}
         for name in (*_SUMMARY, "tail_mean"):
             array, old = np.asarray(arrays[f"{prefix}_{name}"]), getattr(self, name)
@@ -184,7 +222,9 @@ class Variables:
         factor = np.asarray(arrays[f"{prefix}_log_bayes_factor"], float)
         if factor.shape != self.experience.log_bayes_factor.shape:
             raise ValueError(f"checkpoint array '{prefix}_log_bayes_factor' has shape {factor.shape}; not loaded")
+        self.environments.restore(arrays, prefix, earlier)
         self.statistics.restore(arrays, prefix)
+        self.compared = {}
         self.__dict__.update(new)
         self.experience.log_bayes_factor = factor.copy()
         self.experience.inclusion = self.inclusion.copy()
