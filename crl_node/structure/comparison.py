@@ -24,8 +24,9 @@ class ChangeConfig:
     """The prior on changes of mechanisms between two environments."""
 
     change_rate: float = 0.05  # probability that a mechanism that acts differs in a new environment
-    #: Prior standard deviations by which a weight may differ and still be the same: for inertia 0.4 x 0.25 = 0.1.
-    tolerance: float = 0.25
+    #: Prior standard deviations by which a weight may differ and still be the same: for a spring 0.3 x 0.3 = 0.09.
+    #: Between half minutes of simulated runs in which nothing changed weights differed by up to about that much.
+    tolerance: float = 0.3
     informed: float = 1e-3  # weight information (in prior precisions) below which a column has seen no data
 
 
