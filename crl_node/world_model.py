@@ -191,11 +191,11 @@ class WorldModel:
         found = self.watch.judge_next(odds) if self.watch is not None else None
         if found is None:
             return ""
-        block, slot, group, probability = found
-        columns = (self.motion, self.brightness)[block].columns
+        which, index, group, probability = found
+        columns = (self.motion, self.brightness)[which].columns
         kind = TermKind(int(columns.group_kind[group])).name.lower()
         return (
-            f"'{self.begin_environment(recent=True)}' begins: {kind} of slot_{self.registry.ids[slot]} has changed "
+            f"'{self.begin_environment(recent=True)}' begins: {kind} of slot_{self.registry.ids[index]} has changed "
             f"(probability {probability:.3f})"
         )
 

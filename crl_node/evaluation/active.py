@@ -43,7 +43,7 @@ def score_active(
         if not near.size:
             continue
         touching = {
-            (other, name) for k in near for name, met in zip(truths[k].names, truths[k].contacts, strict=True)
+            (other, name) for k in near.tolist() for name, met in zip(truths[k].names, truths[k].contacts, strict=True)
             for other in met
         }  # fmt: skip
         said: dict[tuple[str, str], float] = {}

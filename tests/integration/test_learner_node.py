@@ -210,6 +210,26 @@ def test_the_model_is_saved_loaded_and_resumed(
     assert back.success
 
 
+def test_an_environment_begins_by_service_and_the_graph_names_it(
+    ros_domain: Any, node_process: Any, simulator: Simulator
+) -> None:
+    from crl_interfaces.srv import BeginEnvironment
+
+    node_process("learner", parameters())
+    stage = bring_up(ros_domain, simulator)
+    for _ in range(4):
+        stage.tick()
+    begun = ros_domain.call(BeginEnvironment, "learner/begin_environment", BeginEnvironment.Request(name="wet"))
+    assert begun.success and begun.environment == "wet", begun.message
+    again = ros_domain.call(BeginEnvironment, "learner/begin_environment", BeginEnvironment.Request(name="wet"))
+    assert not again.success and "first, wet" in again.message
+    for _ in range(12):
+        stage.tick()
+    stage.wait(lambda: stage.graphs and stage.graphs[-1].environment == "wet", "a graph of the new environment")
+    assert stage.graphs[0].environment == "first"
+    assert all(0.0 <= edge.now <= edge.probability and edge.invariant > 0.9 for edge in stage.graphs[-1].edges)
+
+
 def test_an_unusable_checkpoint_is_put_aside_and_said(ros_domain: Any, node_process: Any, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.npz"
     checkpoint.write_bytes(b"not a checkpoint")
