@@ -87,7 +87,7 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str:
         show("graph", "An arrow from A to B: A can change B."),
         show("edges", "Every possible arrow with its probability. Grey cells are no possible arrows."),
         show("active", "Which arrows act at each moment, as the robot believes (blue: probability); orange: the two "
-             "really touch. " + _active(report)),
+             "really touch. " + _active(report)) if "active" in pictures else "",
         _world_changes(report),
         table(("hidden mechanism", "from", "acts on", "probability", "found", "likeliest there"),
               [(m["kind"].lower().replace("_", " "), m["cause"], m["effect"], number(m["probability"], "{:.2f}"),
