@@ -14,12 +14,13 @@ from scipy.special import betaln, logsumexp
 from crl_node.data import Array
 from crl_node.discovery.design import Design, spelled
 from crl_node.discovery.draws import draw_laws
-from crl_node.discovery.fit import Fit, FitConfig
+from crl_node.discovery.fit import Fit, FitConfig, edge_inclusion
 from crl_node.discovery.grow import GrowConfig, propose
 from crl_node.discovery.library import parent_mask
 from crl_node.discovery.result import HIGH, LOW, Discovery, law_of
 from crl_node.discovery.table import Series, from_arrays
 from crl_node.structure.mcmc import McmcConfig, McmcEngine
+from crl_node.structure.screening import ScreenedEngine
 
 Progress = Callable[[str, float], None]
 
@@ -92,7 +93,7 @@ class _Run:
             order = fit.choose_order(orders, judges.tolist()) if len(orders) > 1 and judges.size else orders[0]
             self.log_orders = fit.log_orders or {order: 0.0}
         self.order = order
-        engine = McmcEngine(self.seed, self.config.chains)
+        engine = ScreenedEngine(lambda: McmcEngine(self.seed, self.config.chains))
         fit.run(order, engine, next_values=self.config.next_values)
         return fit
 
@@ -179,15 +180,10 @@ def _term_inclusion(fit: Fit) -> Array:
 
 
 def _edges(fit: Fit, variable: int, mask: NDArray[np.bool_]) -> Array:
-    """[D + A] probability that any term with this parent is in; `mask` [F, D + A]."""
+    """[D + A] probability that any term with this parent is in, averaged over the hyperparameters."""
     out = np.zeros(mask.shape[1])
     for option in fit.fitted[variable]:
-        p = np.exp(option.support.log_probability)
-        any_in = (option.support.sets.astype(np.float32) @ mask.astype(np.float32)) > 0.5  # [N, D + A]
-        # Terms in no set of the support: judged alone, independent of one another.
-        alone = np.where(option.support.sets.any(axis=0), 0.0, option.inclusion)
-        missing = np.exp(np.log1p(-np.minimum(alone, 1.0 - 1e-12)) @ mask)
-        out += np.exp(option.log_weight) * (1.0 - (1.0 - p @ any_in) * missing)
+        out += np.exp(option.log_weight) * edge_inclusion(option.support, option.inclusion, mask)
     return out
 
 

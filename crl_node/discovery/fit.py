@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +85,27 @@ class Reduced:
         self.data: Standardised = moments.standardised()
         self.own_scale = own_scale
         self.terms = terms
+
+    @cached_property
+    def _basis(self) -> tuple[Array, Array]:
+        """Eigenvalues L [P] and eigenvectors U of Psi'Psi: the dear part, needed only where there is a tail."""
         eigenvalues, basis = np.linalg.eigh(self.data.gram)
-        self.eigenvalues = np.maximum(eigenvalues, 0.0)
-        self.tail_gram = basis.T @ self.data.gram[:, :terms]  # A [P, F]
-        self.tail_cross = basis.T @ self.data.cross  # b [P, D]
+        return np.maximum(eigenvalues, 0.0), basis
+
+    @property
+    def eigenvalues(self) -> Array:
+        """L [P]."""
+        return self._basis[0]
+
+    @cached_property
+    def tail_gram(self) -> Array:
+        """A [P, F]."""
+        return np.asarray(self._basis[1].T @ self.data.gram[:, : self.terms])
+
+    @cached_property
+    def tail_cross(self) -> Array:
+        """b [P, D]."""
+        return np.asarray(self._basis[1].T @ self.data.cross)
 
     def shrink(self, tail_std: float) -> Array:
         """D [P] for one tail scale (0 without a tail)."""
@@ -97,7 +115,10 @@ class Reduced:
 
     def core(self, tail_std: float) -> tuple[Array, Array, Array, float]:
         """G~ [F, F], c~ [F, D], yy~ [D] and the nats of the tail's determinant."""
-        f, shrink = self.terms, self.shrink(tail_std)
+        f = self.terms
+        if tail_std == 0.0:
+            return self.data.gram[:f, :f].copy(), self.data.cross[:f].copy(), self.data.square.copy(), 0.0
+        shrink = self.shrink(tail_std)
         gram = self.data.gram[:f, :f] - (self.tail_gram.T * shrink) @ self.tail_gram
         cross = self.data.cross[:f] - (self.tail_gram.T * shrink) @ self.tail_cross
         square = self.data.square - np.einsum("p,pd->d", shrink, np.square(self.tail_cross))
@@ -211,11 +232,12 @@ class Fit:
         """The posterior of every variable that moves, at the grid points near its best; `fitted` [D] holds it."""
         config = self.config
         variables = np.flatnonzero(self.moving).tolist()
+        fine = self.terms <= 300  # many terms: every point costs a matrix of F^2
         hypers = [
             Hyper(order, frame, w, t)
             for frame in ((False, True) if next_values and order == 1 else (False,))
-            for w in config.weight_stds
-            for t in config.tail_stds
+            for w in (config.weight_stds if fine else config.weight_stds[::2])
+            for t in (config.tail_stds if fine else config.tail_stds[::2])
             if t == 0.0 or t < 4.0 * w
         ]
         grid = self._grid(variables, hypers)
@@ -238,6 +260,49 @@ class Fit:
                 Fitted(picked[k][1], float(w), picked[k][2], supports[k], inclusion[k])
                 for k, w in zip(mine, weight, strict=True)
             ]
+
+
+    def search(self, order: int, variables: Sequence[int]) -> dict[int, tuple[float, float]]:
+        """Likeliest (weight_std, tail_std) of each of `variables`, by the evidence of the best set."""
+        tails = self.config.tail_stds
+        hypers = [Hyper(order, False, w, t) for w in self.config.weight_stds for t in tails if t == 0.0 or t < 4.0 * w]
+        best = {v: max(found, key=lambda e: e[1])[0] for v, found in self._grid(variables, hypers).items()}
+        return {v: (hyper.weight_std, hyper.tail_std) for v, hyper in best.items()}
+
+    def posterior(
+        self, order: int, scales: dict[int, tuple[float, float]], engine: Engine, mask: NDArray[np.bool_]
+    ) -> tuple[Array, Array]:
+        """Terms' [V, F] and edges' [V, D + A] inclusion of the V moving variables at given (weight_std, tail_std).
+
+        `mask` [F, D + A] says which variables are parents of each term.
+        """
+        reduced, problems = self.reduced[order], []
+        shared: dict[tuple[float, float], tuple[tuple[Array, Array, Array, float], Array]] = {}
+        for v in np.flatnonzero(self.moving):
+            weight_std, tail_std = scales[int(v)]
+            if (weight_std, tail_std) not in shared:
+                core = reduced.core(tail_std)
+                precision = core[0] * weight_std**2
+                precision[np.diag_indices_from(precision)] += 1.0
+                shared[weight_std, tail_std] = core, precision
+            core, precision = shared[weight_std, tail_std]
+            hyper = Hyper(order, False, weight_std, tail_std)
+            problems.append(
+                problem_for(reduced, core, precision, int(v), hyper, self.log_odds, self.size, self.own[v], self.config)
+            )
+        engine.update(problems)
+        inclusion = engine.inclusion()
+        edges = np.stack([edge_inclusion(engine.support(k), row, mask) for k, row in enumerate(inclusion)])
+        return inclusion, edges
+
+
+def edge_inclusion(support: Support, inclusion: Array, mask: NDArray[np.bool_]) -> Array:
+    """[D + A] probability that any term with this parent is in; `inclusion` [F], `mask` [F, D + A]."""
+    any_in = (support.sets.astype(np.float32) @ mask.astype(np.float32)) > 0.5  # [N, D + A]
+    # Terms in no set of the support: judged alone, independent of one another.
+    alone = np.where(support.sets.any(axis=0), 0.0, inclusion)
+    none_alone = np.exp(np.log1p(-np.minimum(alone, 1.0 - 1e-12)) @ mask)
+    return np.asarray(1.0 - (1.0 - np.exp(support.log_probability) @ any_in) * none_alone)
 
 
 def _evidence(problem: Problem, support: Support) -> float:

@@ -50,10 +50,7 @@ class Moments:
         self.rows += len(phi)
         self.feature += phi.sum(axis=0)
         self.change += y.sum(axis=0)
-        if len(phi) == 1:  # a stream: one rank-one update in place, no temporary of P^2
-            _rank_one(self.gram, phi[0])
-        else:
-            self.gram += phi.T @ phi
+        self.gram += phi.T @ phi
         self.cross += phi.T @ y
         self.square += np.square(y).sum(axis=0)
 
@@ -97,12 +94,6 @@ class Standardised:
     square: Array  # [D] sum of (y - mean)^2, 0 for variables that never change
     gram: Array  # [P, P]
     cross: Array  # [P, D]
-
-
-def _rank_one(gram: Array, phi: Array) -> None:
-    """gram += phi phi', in row blocks that stay in the cache."""
-    for start in range(0, len(phi), 64):
-        gram[start : start + 64] += phi[start : start + 64, None] * phi[None]
 
 
 def multistep(features: Array, order: int, longest: int) -> Array:
