@@ -125,3 +125,30 @@ def test_without_autostart_nothing_moves_until_startup_is_called(
     assert ros_domain.call(Trigger, "manager/startup").success
     ros_domain.wait_until(lambda: "running" in phases, "the system to run")
     assert fake.life() == ["setup a", "start a"]
+
+
+def test_a_node_that_does_not_answer_is_silent_and_answers_again(
+    ros_domain: Any, node_process: Any, fake: Any
+) -> None:
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    victim = fake("a")
+    fake("b")
+    manager = node_process("manager", {"nodes": ["a", "b"], "heartbeat_timeout": 1.0})
+    phases = system_phases(ros_domain)
+    ros_domain.wait_until(lambda: "running" in phases, "the system to run")
+    states: dict[str, tuple[Any, str]] = {}
+
+    def note(message: Any) -> None:
+        states.update({s.name: (s.level, s.message) for s in message.status})
+
+    ros_domain.node.create_subscription(DiagnosticArray, "/diagnostics", note, 10)
+    victim.popen.send_signal(signal.SIGSTOP)
+    ros_domain.wait_until(lambda: states.get("lifecycle/a", (b"", ""))[1] == "silent", "silence told")
+    assert states["lifecycle/a"][0] == b"\x02"
+    assert states["lifecycle/b"][1] == "active"
+    assert "although it is there: it is silent" in manager.log()
+    victim.popen.send_signal(signal.SIGCONT)
+    ros_domain.wait_until(lambda: states["lifecycle/a"][1] == "active", "an answer")
+    assert "a answers again" in manager.log()
+    assert [line for line in fake.life() if line.startswith("start")] == ["start a", "start b"]

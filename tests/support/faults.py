@@ -18,6 +18,7 @@ class Relay:
     def __init__(self, domain: Any, kind: Any, source: str, target: str) -> None:
         self.spoil: Callable[[Any], Any] = lambda message: message
         self.passed = 0
+        self.last_stamp = 0.0  # s, of the last message that went through
         self._out = domain.node.create_publisher(kind, target, 10)
         domain.node.create_subscription(kind, source, self._on_message, 10)
 
@@ -28,6 +29,7 @@ class Relay:
         for one in spoiled if isinstance(spoiled, list) else [spoiled]:
             self._out.publish(one)
             self.passed += 1
+            self.last_stamp = one.header.stamp.sec + one.header.stamp.nanosec * 1e-9
 
 
 class Flood:

@@ -109,6 +109,27 @@ def test_a_learner_that_keeps_dying_at_once_fails_the_run(tmp_path: Path) -> Non
         poll_until_it_fails(supervisor)
 
 
+def test_a_node_that_does_not_answer_is_ended_and_started_again(tmp_path: Path) -> None:
+    events: list[str] = []
+    with make(tmp_path, {"learner": python(SLEEPER), "gate": python(SLEEPER)}, early=0.0, on_event=events.append) as s:
+        learner, gate = s.children
+        eventually(lambda: "up" in learner.log_end())
+        first, other = learner.pid, gate.pid
+        s.restart("learner", "does not answer")
+        s.restart("gate", "does not answer")  # which nobody starts again: its end is for the run to decide
+
+        def back() -> bool:
+            s.poll()
+            return learner.restarts == 1 and learner.pid not in (None, first)
+
+        eventually(back)
+        assert gate.pid == other
+    assert events[:2] == [
+        "learner does not answer: it is ended",
+        "learner was killed by SIGKILL; it is started again and goes on from its checkpoint",
+    ]
+
+
 def test_peak_memory_is_recorded(tmp_path: Path) -> None:
     with make(tmp_path, {"a": python(f"x = bytearray(80_000_000); {SLEEPER}")}, look_every=0.0) as supervisor:
         eventually(lambda: "up" in supervisor.children[0].log_end())
