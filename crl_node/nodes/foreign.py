@@ -28,6 +28,8 @@ class ForeignWatch:
         self._node = node
         self._expected = {node.resolve_topic_name(topic): name for topic, name in expected.items()}
         self._seen: dict[tuple[str, bytes], float] = {}  # topic and endpoint -> monotonic s of the first look
+        # A node that was stopped for longer than DDS waits (about 20 s) is discovered again without its name.
+        self._names: dict[bytes, str] = {}  # by endpoint, as it was when it was known
         self._looked = -1e9
         self.problem = ""  # a sentence while there is one
 
@@ -60,7 +62,8 @@ class ForeignWatch:
         return self.problem
 
     def _full(self, endpoint: object) -> str:
-        name = str(getattr(endpoint, "node_name", ""))
+        name, key = str(getattr(endpoint, "node_name", "")), bytes(getattr(endpoint, "endpoint_gid", b""))
         if name in _UNKNOWN:
-            return ""
-        return f"{str(getattr(endpoint, 'node_namespace', '')).rstrip('/')}/{name}"
+            return self._names.get(key, "")
+        self._names[key] = f"{str(getattr(endpoint, 'node_namespace', '')).rstrip('/')}/{name}"
+        return self._names[key]

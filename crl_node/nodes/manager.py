@@ -158,7 +158,7 @@ class Manager(Guard, Node):
             self.get_logger().error(
                 f"{member.name} has not answered for {member.unheard:.1f} s although it is there: it is silent"
             )
-        else:
+        elif member.get_state.service_is_ready():
             self.get_logger().info(f"{member.name} answers again")
         self._report()
 

@@ -116,7 +116,8 @@ class PlannerNode(ManagedNode):
         self._plan: Plan | None = None
         self._joints: tuple[float, dict[str, float], dict[str, float]] | None = None
         self._joints_stamp = -np.inf
-        self._pictures_refused = (0, 0)  # in all, and of these before the last belief
+        self._pictures_refused: int | None = None  # by the learner, until the last belief
+        self._refused_now = 0  # in all, as the learner counts them
         self._last_command: float | None = None
         self._held = True  # the last command sent was a hold
 
@@ -199,9 +200,10 @@ class PlannerNode(ManagedNode):
 
     def _on_report(self, message: StepReport) -> None:
         """The learner sees nothing: hold now instead of when its last belief has become too old."""
-        total, before = int(message.frames_rejected), self._pictures_refused[1]
-        self._pictures_refused = (total, min(before, total))
-        if not self.active or self._belief is None or total - before < REFUSED_PICTURES:
+        self._refused_now = total = int(message.frames_rejected)
+        if self._pictures_refused is None or total < self._pictures_refused:
+            self._pictures_refused = total  # another learner's count
+        if not self.active or self._belief is None or total - self._pictures_refused < REFUSED_PICTURES:
             return
         self._complain("pictures", f"the learner cannot use what the camera sends ({message.note}); holding")
         self._belief = None
@@ -216,7 +218,8 @@ class PlannerNode(ManagedNode):
             self._answer_waiting()
         else:
             self._belief_message = message
-            self._pictures_refused = (self._pictures_refused[0], self._pictures_refused[0])
+            if self._pictures_refused is not None:
+                self._pictures_refused = self._refused_now
             self._serve(None)
 
     def _answer_waiting(self, patience_over: bool = False) -> None:
