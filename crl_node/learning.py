@@ -17,6 +17,7 @@ import numpy as np
 from crl_node.alignment import AlignConfig, Aligned
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import RobotProfile, load_profile
+from crl_node.calibration import camera_from_parameters
 from crl_node.camera import Camera
 from crl_node.checkpoint import Arrays, CheckpointError, extra_of, read_arrays
 from crl_node.data import Belief, Posterior
@@ -115,20 +116,17 @@ class Learner:
         return f"{path}: {model.step} transitions, posterior version {model.version}, hash {short}…"
 
 
-def learner_from(parameters: Any) -> Learner:
+def learner_from(parameters: Any, profile: RobotProfile | None = None) -> Learner:
     """The learner that `config/parameters/learner.yaml` describes; `parameters` holds its values as attributes.
 
-    The node and the replay both come here: the same parameters give the same learner. ValueError, ProfileError: a
-    sentence about a value that cannot be used.
+    The node and the replay both come here: the same parameters give the same learner. `profile` is the robot's, for a
+    URDF that was heard on a topic. ValueError, ProfileError: a sentence about a value that cannot be used.
     """
     for name, count in (("table", 4), ("camera_eye", 3), ("camera_target", 3)):
         if len(getattr(parameters, name)) != count:
             raise ValueError(f"parameter '{name}' holds {len(getattr(parameters, name))} numbers, it must hold {count}")
-    profile = load_profile(parameters.robot)
-    camera = Camera.look_at(
-        eye=parameters.camera_eye, target=parameters.camera_target, fov_y=parameters.camera_fov,
-        width=parameters.camera_width, height=parameters.camera_height,
-    )  # fmt: skip
+    profile = profile or load_profile(parameters.robot)
+    camera = camera_from_parameters(parameters)
     x_min, x_max, y_min, y_max = parameters.table
     if not (x_min < x_max and y_min < y_max):
         raise ValueError(f"parameter 'table' is {parameters.table}, it must be x_min < x_max, y_min < y_max")

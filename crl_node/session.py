@@ -25,6 +25,8 @@ from crl_node.status import Status
 from crl_node.supervisor import NodeFailedError, Supervisor
 from crl_node.system import (
     RESPAWNED,
+    DomainLease,
+    NodeSpec,
     SimOptions,
     lease_domain,
     node_command,
@@ -81,7 +83,7 @@ class Session:
         for module in ("rclpy", "crl_interfaces"):
             if importlib.util.find_spec(module) is None:
                 raise ParameterError(f"the Python module '{module}' is not installed; run 'make venv' ('crl doctor')")
-        specs = nodes(self.options)
+        specs = self._specs()
         if self.params_file is not None:
             read_params_file(self.params_file)
             self.params_file = self.params_file.absolute()
@@ -98,17 +100,31 @@ class Session:
         if self.out.exists() and not self.out.is_dir():
             raise ParameterError(f"{self.out} is a file; --out names the folder the run is written to")
 
-    def run(self, on_update: Callable[[Status], None], on_event: Callable[[str], None]) -> Outcome:
-        """Run until the simulated time is over or a signal comes; NodeFailedError when a node ends or cannot start."""
+    def _specs(self) -> list[NodeSpec]:
+        return nodes(self.options)
+
+    def _keep_inputs(self) -> str:
+        """Copy into the run's folder what the run was made from; the world's name."""
         from crl_node.simulator.world import load_world
 
-        (self.out / "logs").mkdir(parents=True, exist_ok=True)
         world = load_world(self.options.world)
         shutil.copyfile(world.path, self.out / "world.yaml")
-        lease = lease_domain(self.domain_id)
-        environment = ros_environment(lease.domain_id, run_dir=self.out)
+        return world.name
+
+    def _environment(self, domain_id: int) -> dict[str, str]:
+        return ros_environment(domain_id, run_dir=self.out)
+
+    def _lease(self) -> DomainLease:
+        return lease_domain(self.domain_id)
+
+    def run(self, on_update: Callable[[Status], None], on_event: Callable[[str], None]) -> Outcome:
+        """Run until the simulated time is over or a signal comes; NodeFailedError when a node ends or cannot start."""
+        (self.out / "logs").mkdir(parents=True, exist_ok=True)
+        world = self._keep_inputs()
+        lease = self._lease()
+        environment = self._environment(lease.domain_id)
         os.environ.update(environment)  # for the listener in this process
-        self._write_first(world.name, lease.domain_id)
+        self._write_first(world, lease.domain_id)
         signals: list[int] = []
 
         def on_signal(number: int, frame: FrameType | None) -> None:
@@ -149,6 +165,10 @@ class Session:
             lease.release()
         return outcome
 
+    def _time(self, status: Status) -> float:
+        """How far the run is, s."""
+        return status.time
+
     def _watch(
         self,
         supervisor: Supervisor,
@@ -172,16 +192,17 @@ class Session:
                     supervisor.restart(name, "does not answer")
             if status.phase == "failed":
                 raise NodeFailedError(f"{status.phase_note}. {self._end_of_logs(supervisor, status)}")
-            if 0 < seconds <= status.time + 1e-6:
+            done = self._time(status)
+            if 0 < seconds <= done + 1e-6:
                 listener.spin(_SETTLE)
                 return Outcome.FINISHED
-            if status.time != last_time:
-                last_time, last_change = status.time, now
+            if done != last_time:
+                last_time, last_change = done, now
             limit = STALL if status.phase == "running" else BRING_UP
             if now - last_change > limit and self.options.autostart:
                 raise NodeFailedError(
-                    f"nothing has moved for {limit:.0f} s: the system is {status.phase}, simulated time stands at "
-                    f"{status.time:.2f} s, nodes are "
+                    f"nothing has moved for {limit:.0f} s: the system is {status.phase}, its time stands at "
+                    f"{done:.2f} s, nodes are "
                     f"{', '.join(f'{n} {s}' for n, s in status.node_states.items()) or 'unknown'}. The logs are in "
                     f"{self.out / 'logs'}"
                 )
@@ -205,12 +226,15 @@ class Session:
 
     # -- run.json -------------------------------------------------------------------------------------------------
 
+    def _mode(self) -> str:
+        return "lockstep" if self.options.lockstep else f"real time x {self.options.rtf:g}"
+
     def _write_first(self, world: str, domain_id: int) -> None:
         options = self.options
-        mode = "lockstep" if options.lockstep else f"real time x {options.rtf:g}"
+        mode = self._mode()
         self.facts = {
             "world": world,
-            "world_file": "world.yaml",
+            "world_file": "world.yaml" if (self.out / "world.yaml").exists() else None,
             "seed": options.seed,
             "policy": options.policy,
             "seconds": options.seconds,

@@ -11,14 +11,17 @@ import random
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
+from crl_node.arm.profile import DescriptionNeededError, load_profile
+from crl_node.arm.profile_types import CameraSource, Controller, JointStatesSource, RobotProfile
+from crl_node.calibration import Calibration, load_calibration
 from crl_node.parameter_spec import ParameterError, check_overrides
-from crl_node.paths import dds_profile, share
+from crl_node.paths import dds_profile
 from crl_node.shared_memory import domain_in_use
 
 #: Numbers pools that would each start one thread a core: our arrays are small, and two such pools on a busy
@@ -164,11 +167,15 @@ class SimOptions(LoopOptions):
 class RobotOptions(LoopOptions):
     """What a run on a real arm is made of; camera driver and controller are the robot's own."""
 
-    camera: str = "front"  # calibration in config/cameras, or path
-    image_topic: str = "camera/image_raw"
-    joint_states_topic: str = "joint_states"
-    controller_topic: str = "arm_controller/joint_trajectory"
+    camera: str = ""  # calibration in config/cameras, or path; empty: the profile's, as everything below
+    image_topic: str = ""
+    joint_states_topic: str = ""
+    controller_topic: str = ""
     use_sim_time: bool = False
+    mock: bool = False  # a node stands for the arm, its controller and the camera
+    mock_parameters: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0  # 0 goes on until it is stopped
+    without: tuple[str, ...] = ()  # nodes that are not started (a calibration needs no learner)
 
 
 def nodes(options: SimOptions) -> list[NodeSpec]:
@@ -195,37 +202,84 @@ def nodes(options: SimOptions) -> list[NodeSpec]:
         "rtf": options.rtf,
         "duration": options.seconds,
     }
-    specs = [*_loop(options, calibration, options.lockstep), NodeSpec("sim", "sim", simulator)]
+    profile = _profile(options.robot)
+    if profile is None:
+        raise ParameterError(f"robot '{options.robot}' takes its URDF from a topic; the simulator needs a file")
+    specs = [*_loop(options, calibration, list(world.camera.eye), options.lockstep), NodeSpec("sim", "sim", simulator)]
+    if profile.controller.topic != "arm_controller/joint_trajectory":  # what the simulator listens to
+        to_simulator = {profile.controller.topic: "arm_controller/joint_trajectory"}
+        specs = [replace(spec, remappings=to_simulator) if spec.name == "gate" else spec for spec in specs]
     return [checked(spec) for spec in [*specs, _manager(options, specs)]]
 
 
 def robot_nodes(options: RobotOptions) -> list[NodeSpec]:
-    """The nodes of a run on a real arm, manager last. ParameterError: a sentence about the user's input."""
-    remappings = {
-        name: target
-        for name, target in (
-            ("camera/image_raw", options.image_topic),
-            ("joint_states", options.joint_states_topic),
-            ("arm_controller/joint_trajectory", options.controller_topic),
-        )
-        if name != target
-    }
+    """The nodes of a run on an arm, real or mocked, manager last. A sentence about the user's input is raised."""
+    source = robot_source(options)
     specs = [
-        NodeSpec(spec.name, spec.executable, spec.parameters, remappings)
-        for spec in _loop(options, load_calibration(options.camera), lockstep=False)
+        NodeSpec(spec.name, spec.executable, spec.parameters, source.remappings)
+        for spec in _loop(options, source.calibration.parameters(), source.calibration.eye, lockstep=False)
     ]
-    return [checked(spec) for spec in [*specs, _manager(options, specs)]]
+    specs = [spec for spec in specs if spec.name not in options.without]
+    managed = _manager(options, specs)
+    hardware = [mock_node(options, source)] if options.mock else []
+    return [checked(spec) for spec in [*hardware, *specs, managed]]
 
 
-def _loop(options: LoopOptions, calibration: dict[str, Any], lockstep: bool) -> list[NodeSpec]:
+@dataclass(frozen=True)
+class RobotSource:
+    """Where a robot's data come from, once profile and options are put together."""
+
+    calibration: Calibration
+    remappings: dict[str, str]  # of the topics' names in our nodes
+
+
+def robot_source(options: RobotOptions) -> RobotSource:
+    """Topics and camera of the profile, unless the options name others."""
+    profile = _profile(options.robot)
+    controller, joints, camera = (
+        (profile.controller, profile.joint_states, profile.camera)
+        if profile is not None
+        else (Controller(), JointStatesSource(), CameraSource())
+    )
+    target = options.controller_topic or controller.topic
+    wanted = [
+        ("camera/image_raw", options.image_topic or camera.image_topic),
+        ("camera/camera_info", camera.info_topic),
+        ("joint_states", options.joint_states_topic or joints.topic),
+        (controller.topic, target),
+    ]
+    if not controller.streams:
+        # What records trajectories knows them by the default name.
+        wanted.append(("arm_controller/joint_trajectory", target))
+    remappings = {name: topic for name, topic in wanted if name != topic}
+    return RobotSource(load_calibration(options.camera or camera.calibration), remappings)
+
+
+def mock_node(options: RobotOptions, source: RobotSource) -> NodeSpec:
+    """The node that stands for arm, controller and camera."""
+    parameters = {
+        "robot": options.robot,
+        "camera": str(source.calibration.path),
+        "seed": options.seed,
+        **options.mock_parameters,
+    }
+    return NodeSpec("mock", "mock", parameters, source.remappings)
+
+
+def _profile(robot: str) -> RobotProfile | None:
+    """The profile, whose mistakes are told now and not in the logs of three nodes; None when its URDF is on a topic."""
+    try:
+        return load_profile(robot)
+    except DescriptionNeededError:
+        return None
+
+
+def _loop(options: LoopOptions, calibration: dict[str, Any], eye: list[float], lockstep: bool) -> list[NodeSpec]:
     """Recorder, learner, gate and planner: the same for a simulated and a real arm."""
-    from crl_node.arm.profile import load_profile
-
-    load_profile(options.robot)  # its mistakes are told now, not in the logs of three nodes
     out = Path(options.out).absolute()
     common = {"use_sim_time": options.use_sim_time}
     loop = {**common, "robot": options.robot, "seed": options.seed, "lockstep": lockstep}
-    shared = {key: calibration[key] for key in ("table", "period", "camera_eye")}
+    shared = {"table": calibration["table"], "period": calibration["period"], "camera_eye": eye}
     return [
         NodeSpec("recorder", "recorder", {**common, "output": str(out / "bag")}),
         NodeSpec("learner", "learner", {**loop, **calibration, "checkpoint": str(out / "checkpoint.npz")}),
@@ -237,32 +291,6 @@ def _loop(options: LoopOptions, calibration: dict[str, Any], lockstep: bool) -> 
 def _manager(options: LoopOptions, specs: list[NodeSpec]) -> NodeSpec:
     managed = [spec.name for spec in specs]
     return NodeSpec("manager", "manager", {"nodes": managed, "autostart": options.autostart})
-
-
-def load_calibration(name_or_path: str) -> dict[str, Any]:
-    """Camera and table of config/cameras/<name>.yaml or of a file; ParameterError names the file and the field."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = share() / "config" / "cameras" / f"{name_or_path}.yaml"
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        known = ", ".join(sorted(p.stem for p in (share() / "config" / "cameras").glob("*.yaml")))
-        raise ParameterError(f"cannot read the camera file {path}: {error.strerror}; there is {known}") from error
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    fields = {
-        "camera_width", "camera_height", "camera_fov", "camera_eye", "camera_target", "table", "period",
-    }  # fmt: skip
-    given = set(raw) if isinstance(raw, dict) else set()
-    if given != fields:
-        wrong = [f"'{f}' is missing" for f in sorted(fields - given)]
-        wrong += [f"'{f}' is unknown" for f in sorted(given - fields)]
-        raise ParameterError(f"{path}: {'; '.join(wrong)}")
-    try:
-        return check_overrides("learner", raw)
-    except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from error
 
 
 def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
@@ -281,8 +309,8 @@ def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
         name = str(key).rsplit("/", 1)[-1]
         if "*" in name:
             continue  # for every node: each takes what it declares
-        if name not in (*MANAGED, "manager"):
-            raise ParameterError(f"{path}: there is no node '{key}'; nodes are {', '.join(MANAGED)}, manager")
+        if name not in (*MANAGED, "manager", "mock"):
+            raise ParameterError(f"{path}: there is no node '{key}'; nodes are {', '.join(MANAGED)}, manager, mock")
         try:
             result[name] = check_overrides(name, parameters)
         except ParameterError as error:

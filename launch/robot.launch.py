@@ -1,7 +1,7 @@
-"""The curious arm on a real robot, whose camera driver and trajectory controller run already.
+"""The curious arm on a real robot, whose camera driver and controller run already, or on mock hardware.
 
-`ros2 launch crl_node robot.launch.py robot:=my_arm.yaml camera:=my_camera.yaml image_topic:=/camera/color/image_raw
-joint_states_topic:=/joint_states controller_topic:=/joint_trajectory_controller/joint_trajectory`
+`ros2 launch crl_node robot.launch.py robot:=ur5e` or `robot:=my_arm.yaml`; everything that is not given comes from the
+profile. `mock:=true` starts a node that stands for arm, controller and camera.
 
 Nothing moves before the gate is active: start with autostart:=false and call /manager/startup when you are ready.
 """
@@ -18,10 +18,11 @@ from crl_node.system import POLICIES, THREAD_PINS, RobotOptions, robot_nodes
 #: name, default, description, choices
 ARGUMENTS = (
     ("robot", "iiwa_sim", "Robot profile of config/robots, or a file.", None),
-    ("camera", "front", "Camera calibration of config/cameras, or a file.", None),
-    ("image_topic", "camera/image_raw", "The camera's images (rgb8).", None),
-    ("joint_states_topic", "joint_states", "The arm's joint states.", None),
-    ("controller_topic", "arm_controller/joint_trajectory", "The arm's joint_trajectory_controller.", None),
+    ("mock", "false", "A node stands for arm, controller and camera.", ("true", "false")),
+    ("camera", "", "Camera calibration of config/cameras, or a file; empty: the profile's.", None),
+    ("image_topic", "", "The camera's rectified images (rgb8); empty: the profile's.", None),
+    ("joint_states_topic", "", "The arm's joint states; empty: the profile's.", None),
+    ("controller_topic", "", "The controller's command topic; empty: the profile's.", None),
     ("seed", "0", "Seed of the learner and the planner.", None),
     ("policy", "curious", "Who chooses the experiments.", POLICIES),
     ("out", "", "The run's folder; empty: runs/<time>_robot where you are.", None),
@@ -41,6 +42,7 @@ def start(given: dict[str, str]) -> list:
         seed=int(given["seed"]),
         policy=given["policy"],
         robot=given["robot"],
+        mock=given["mock"].lower() == "true",
         camera=given["camera"],
         image_topic=given["image_topic"],
         joint_states_topic=given["joint_states_topic"],

@@ -73,15 +73,23 @@ class TipCommander:
         self.arm = arm or Arm(profile)
         self._trajectory: JointTrajectory | None = None
         self._start = 0.0
+        self._previous: tuple[JointTrajectory, float] | None = None
 
     def reset(self, q: dict[str, float], start: float = 0.0) -> None:
         """Take `q` rad, at rest, as the reference from `start` s on."""
+        self._previous = None
         self._trajectory = JointTrajectory.resting(self.profile.joint_names, self.profile.vector(q))
         self._start = start
 
     def adopt(self, trajectory: JointTrajectory, start: float) -> None:
         """Continue from `trajectory`, which is executed from `start` s on instead of the last chunk (a gate's hold)."""
+        self._keep()
         self._trajectory, self._start = trajectory.reordered(self.profile.joint_names), start
+
+    def _keep(self) -> None:
+        """Remember the reference that a new one takes over from."""
+        if self._trajectory is not None:
+            self._previous = (self._trajectory, self._start)
 
     def reference(self, time: float) -> tuple[Array, Array]:
         """Reference position [J] rad and velocity [J] rad/s at `time` s, on the clock of the chunks' starts."""
@@ -89,18 +97,35 @@ class TipCommander:
             raise RuntimeError("the commander has no reference yet: call reset() or chunk() first")
         return self._trajectory.sample(time - self._start)
 
-    def hold(self, q: dict[str, float], start: float | None = None) -> Chunk:
+    def _before(self, time: float) -> Array:
+        """Reference position [J] rad at `time` s, also within the chunk before the last."""
+        if self._previous is not None and time < self._start:
+            trajectory, start = self._previous
+            return trajectory.sample(time - start)[0]
+        return self.reference(time)[0]
+
+    def hold(
+        self, q: dict[str, float], start: float | None = None, *, measured_at: float | None = None
+    ) -> Chunk:
         """A chunk that comes to rest: `chunk` with no velocity; the tip stays where it then is."""
-        return self.chunk(q, dict.fromkeys(self.profile.joint_names, 0.0), np.zeros(2), start=start)
+        still = dict.fromkeys(self.profile.joint_names, 0.0)
+        return self.chunk(q, still, np.zeros(2), start=start, measured_at=measured_at)
 
     def chunk(
-        self, q: dict[str, float], dq: dict[str, float], velocity: Array, *, start: float | None = None
+        self,
+        q: dict[str, float],
+        dq: dict[str, float],
+        velocity: Array,
+        *,
+        start: float | None = None,
+        measured_at: float | None = None,
     ) -> Chunk:
         """The next command: move the tip at `velocity` [2] m/s, as far as limits and workspace allow.
 
         `q` rad and `dq` rad/s are the measured state at `start` s, when the chunk starts to act. Without
         `start` it is the end of the last chunk's first `command_duration`, which is exact in lockstep.
-        ValueError when `velocity` or the state is not finite.
+        `measured_at` s is when the state was measured, where that is not `start`: an arm that moves is behind where it
+        will be. ValueError when `velocity` or the state is not finite.
         """
         measured, speed = self.profile.vector(q), self.profile.vector(dq)
         speed = np.where(np.isfinite(speed), speed, 0.0)
@@ -115,13 +140,17 @@ class TipCommander:
             q0, dq0 = measured, np.zeros_like(measured)
         else:
             q0, dq0 = self.reference(begin)
-            if float(np.abs(q0 - measured).max()) > self.profile.resync_tolerance:
+            then = q0 if measured_at is None or measured_at > begin else self._before(measured_at)
+            if float(np.abs(then - measured).max()) > self.profile.resync_tolerance:
                 resync = True
                 q0 = measured
                 # An arm that stands still stands still whatever its reference did; one that moves is taken as it moves.
                 dq0 = np.clip(speed, -np.abs(dq0), np.abs(dq0))
+            else:
+                measured = measured + (q0 - then)  # where it will be when the chunk starts
         q0 = np.clip(q0, self.profile.limits.lower, self.profile.limits.upper)
         trajectory, plan = self._build_within_limits(q0, dq0, self._leashed(q0, measured, speed, wanted))
+        self._keep()
         self._trajectory, self._start = trajectory, begin
         displacement, final = plan.at(plan.duration)
         return Chunk(trajectory, begin, displacement / plan.duration, final, resync)

@@ -22,6 +22,7 @@ from crl_node.arm.checks import (
     outside_workspace,
 )
 from crl_node.arm.following import Following
+from crl_node.arm.joining import FOLLOWS, joined
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import RobotProfile
 from crl_node.arm.trajectory import JointTrajectory
@@ -196,17 +197,24 @@ class Gate:
             )
         if command.hold and command.trajectory is None:
             return self._hold_for(command, now)
+        state = (self.measured.position, self.measured.velocity)
+        executing = self._reference(max(now, command.stamp)) or state
         trajectory = check_command(
             command,
             now=now,
             measured=self.measured,
-            executing=self._reference(max(now, command.stamp))
-            or (self.measured.position, self.measured.velocity),
+            executing=executing,
             profile=self.profile,
             arm=self.arm,
         )
+        late = max(0.0, now - command.stamp)
         if self._resuming:
-            self._check_resume(command, trajectory, max(0.0, now - command.stamp), self.measured)
+            self._check_resume(command, trajectory, late, self.measured)
+        then = self._reference(self.measured.stamp)
+        follows = then is not None and float(np.abs(then[0] - self.measured.position).max()) <= FOLLOWS
+        trajectory = joined(trajectory, late, executing, self.measured, self.arm, follows=follows)
+        if late > 0:
+            command = replace(command, stamp=now, duration=max(command.duration - late, 1e-3))
         self._execute(command.stamp, trajectory)
         self.held = command.hold
         self._resuming = self._resuming and command.hold

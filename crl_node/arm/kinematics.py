@@ -20,6 +20,9 @@ from crl_node.data import Array
 _STEP = 4e-3
 #: A posture pull that cannot compete with the tip's task.
 _POSTURE_SCALE = 1e-3
+#: Pull of the tool's direction by how the profile wants it. `prefer` cannot compete with the position: what an arm
+#: with few joints cannot hold is given up.
+_ORIENTATION_COST = {"hold": 1.0, "prefer": 2e-2, "free": 0.0}
 _POSITION_TOLERANCE = 1e-7  # m
 _DIRECTION_TOLERANCE = 1e-6  # rad
 #: What is accepted when the posture task keeps the iteration from getting closer.
@@ -40,7 +43,7 @@ class Arm:
 
     def __init__(self, profile: RobotProfile) -> None:
         self.profile = profile
-        self.model = pinocchio.buildModelFromUrdf(str(profile.urdf))
+        self.model = pinocchio.buildModelFromXML(profile.description)
         self._data = self.model.createData()
         if self.model.nq != len(profile.joint_names):
             raise ValueError(
@@ -60,13 +63,18 @@ class Arm:
             target[self._index] = values
         self._tip_id = self._frame(profile.tip_frame)
         self._base_id = self._frame(profile.base_frame)
+        self._plane = pinocchio.SE3(profile.table_plane.pose)  # base <- table
         self._capsule_ids = [self._frame(capsule.link) for capsule in profile.self_filter]
         self._capsule_ends = np.array([[c.start, c.end] for c in profile.self_filter]).reshape(-1, 2, 3)
         self.home = profile.vector(profile.home)
         self._configuration = pink.Configuration(
             self.model, self.model.createData(), self._to_model(self.home)
         )
-        self._tip_task = FrameTask(profile.tip_frame, position_cost=10.0, orientation_cost=[1.0, 1.0, 0.0])
+        lean = _ORIENTATION_COST[profile.orientation]
+        self._tip_task = FrameTask(profile.tip_frame, position_cost=10.0, orientation_cost=[lean, lean, 0.0])
+        self._direction_tolerance, self._direction_accepted = (
+            (_DIRECTION_TOLERANCE, _DIRECTION_ACCEPTED) if profile.orientation == "hold" else (np.inf, np.inf)
+        )
         costs = np.zeros(self.model.nv)
         costs[self._index] = _POSTURE_SCALE * profile.posture_cost
         self._posture_task = PostureTask(cost=costs)
@@ -85,12 +93,16 @@ class Arm:
         q[self._index] = vector
         return q
 
+    def _table(self) -> pinocchio.SE3:
+        """World <- table, after forward kinematics: the frame of all positions."""
+        return self._data.oMf[self._base_id] * self._plane
+
     # -- forward --------------------------------------------------------------------------------------------------
 
     def tip_pose_at(self, vector: Array) -> tuple[Array, Array]:
-        """Tip position [3] m and rotation [3, 3] in the base frame, for joints [J] rad."""
+        """Tip position [3] m and rotation [3, 3] in the table's frame, for joints [J] rad."""
         pinocchio.framesForwardKinematics(self.model, self._data, self._to_model(vector))
-        pose = self._data.oMf[self._base_id].actInv(self._data.oMf[self._tip_id])
+        pose = self._table().actInv(self._data.oMf[self._tip_id])
         return pose.translation.copy(), pose.rotation.copy()
 
     def tip_at(self, vector: Array) -> Array:
@@ -98,11 +110,11 @@ class Arm:
         return self.tip_pose_at(vector)[0]
 
     def tip(self, q: dict[str, float]) -> Array:
-        """Tip position [3] m in the base frame. ProfileError when a joint is absent."""
+        """Tip position [3] m in the table's frame. ProfileError when a joint is absent."""
         return self.tip_at(self.profile.vector(q))
 
     def tip_pose(self, q: dict[str, float]) -> Array:
-        """Tip pose [4, 4] in the base frame."""
+        """Tip pose [4, 4] in the table's frame."""
         pose = np.eye(4)
         pose[:3, 3], pose[:3, :3] = self.tip_pose_at(self.profile.vector(q))
         return pose
@@ -114,13 +126,27 @@ class Arm:
             self.model, self._data, q, self._tip_id, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
         )
         pinocchio.framesForwardKinematics(self.model, self._data, q)
-        base = self._data.oMf[self._base_id].rotation
+        base = self._table().rotation
         return np.asarray(base.T @ (jacobian[:3] @ self._to_model(velocity)))
 
+    def tip_twist_at(self, vector: Array, velocity: Array) -> Array:
+        """Linear [3] m/s and angular [3] rad/s velocity of the tip (base frame) of joints moving at [J] rad/s."""
+        return np.asarray(self.tip_jacobian_at(vector) @ velocity)
+
+    def tip_jacobian_at(self, vector: Array) -> Array:
+        """Jacobian [6, J] of the tip (linear m, angular rad), in the base frame's axes."""
+        q = self._to_model(vector)
+        jacobian = pinocchio.computeFrameJacobian(
+            self.model, self._data, q, self._tip_id, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        )
+        pinocchio.framesForwardKinematics(self.model, self._data, q)
+        turn = self._data.oMf[self._base_id].rotation.T
+        return np.asarray(np.vstack([turn @ jacobian[:3], turn @ jacobian[3:]])[:, self._index])
+
     def capsules(self, q: dict[str, float]) -> list[tuple[Array, Array, float]]:
-        """The capsules that cover the arm and its tool: ends [3] m, [3] m in the base frame, and radius m."""
+        """The capsules that cover the arm and its tool: ends [3] m, [3] m in the table's frame, and radius m."""
         pinocchio.framesForwardKinematics(self.model, self._data, self._to_model(self.profile.vector(q)))
-        base = self._data.oMf[self._base_id]
+        base = self._table()
         placed = []
         for frame, ends, capsule in zip(
             self._capsule_ids, self._capsule_ends, self.profile.self_filter, strict=True
@@ -141,7 +167,7 @@ class Arm:
 
     def _aim(self, position: Array) -> tuple[float, float]:
         """Point the tip's task at `position` [3] m; returns what is left: m, rad."""
-        base = self._configuration.get_transform_frame_to_world(self.profile.base_frame)
+        base = self._configuration.get_transform_frame_to_world(self.profile.base_frame) * self._plane
         tip = base.actInv(self._configuration.get_transform_frame_to_world(self.profile.tip_frame))
         direction = self.tool_direction(position)
         # The shortest turn from the tool's direction to the wanted one: none about the tool itself.
@@ -162,7 +188,7 @@ class Arm:
         tasks = [self._tip_task, self._posture_task]
         for iteration in range(iterations):
             distance, angle = self._aim(position)
-            if iteration > 0 and distance < _POSITION_TOLERANCE and angle < _DIRECTION_TOLERANCE:
+            if iteration > 0 and distance < _POSITION_TOLERANCE and angle < self._direction_tolerance:
                 break
             try:
                 step = pink.solve_ik(
@@ -174,7 +200,7 @@ class Arm:
             step = step * min(1.0, 0.5 / max(float(np.abs(step).max()), 1e-12))
             self._configuration.integrate_inplace(step, 1.0)
         else:
-            if distance > _POSITION_ACCEPTED or angle > _DIRECTION_ACCEPTED:
+            if distance > _POSITION_ACCEPTED or angle > self._direction_accepted:
                 raise self._unreachable(position, f"{distance * 1e3:.2f} mm and {angle:.4f} rad are left")
         return np.asarray(np.clip(self._configuration.q[self._index], limits.lower, limits.upper))
 

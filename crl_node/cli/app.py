@@ -14,6 +14,7 @@ from crl_node import __version__
 from crl_node.cli.bench import bench_app
 from crl_node.cli.discover import discover
 from crl_node.cli.params import params
+from crl_node.cli.robot import robot_app
 from crl_node.cli.soak import soak
 from crl_node.parameter_spec import ParameterError
 
@@ -42,6 +43,7 @@ app.add_typer(bench_app, name="bench")
 app.command()(discover)
 app.command()(soak)
 app.command()(params)
+app.add_typer(robot_app, name="robot")
 
 
 class Policy(StrEnum):
@@ -54,10 +56,9 @@ class Policy(StrEnum):
 
 def user_errors() -> tuple[type[Exception], ...]:
     """Exceptions whose text is written for the user."""
-    from crl_node.arm.profile import ProfileError
-    from crl_node.simulator.world import WorldError
+    from crl_node.yaml_fields import FieldError
 
-    found: list[type[Exception]] = [ParameterError, WorldError, ProfileError]
+    found: list[type[Exception]] = [ParameterError, FieldError]
     if "crl_node.report.build" in sys.modules:
         from crl_node.report.build import ReportError
 

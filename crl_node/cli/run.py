@@ -51,6 +51,20 @@ def run_sim(session: Session, console: Console, errors: Console, *, headless: bo
     return INTERRUPTED if outcome is Outcome.INTERRUPTED else code
 
 
+def run_robot(session: Session, console: Console, errors: Console) -> int:
+    """Run on an arm or its mock and say where the bag is; the exit code."""
+    session.prepare()
+    console.print(f"crl robot: {session.options.robot}. Everything goes to [bold]{escape(str(session.out))}[/].")
+    try:
+        outcome = _run_with_lines(session, console)
+    except NodeFailedError as error:
+        errors.print(f"crl: {escape(str(error))}", highlight=False, soft_wrap=True)
+        return FAILURE
+    facts = session.facts
+    console.print(f"{outcome.value} after {facts['wall_seconds']:.0f} s; the bag is {escape(str(session.out / 'bag'))}")
+    return {Outcome.INTERRUPTED: INTERRUPTED, Outcome.TERMINATED: TERMINATED}.get(outcome, 0)
+
+
 def _run_with_lines(session: Session, console: Console) -> Outcome:
     last = time.monotonic() - _LINE_EVERY + 1.0
 

@@ -372,3 +372,4 @@ def command_from_message(message: msg.Command) -> Command:
         ramp=duration_to_seconds(message.ramp),
         trajectory=trajectory_from_message(message.trajectory),
     )
+

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 import numpy as np
 from crl_interfaces.msg import Command as CommandMessage
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
 from crl_node.arm.gate import Gate as Logic
-from crl_node.arm.profile import load_profile
+from crl_node.arm.stream import Stream
 from crl_node.command import Command
-from crl_node.nodes import convert
+from crl_node.nodes import convert, stream_messages
 from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
 from crl_node.nodes.foreign import ForeignWatch
 from crl_node.nodes.meters import array_of
+from crl_node.nodes.robot_profile import robot_profile
 
 #: Answered stamps remembered in lockstep, to answer none of them twice.
 _REMEMBERED = 256
+#: What each type of controller takes.
+_OUTPUTS = {
+    "joint_trajectory": JointTrajectoryMessage,
+    "forward_velocity": Float64MultiArray,
+    "servo_twist": TwistStamped,
+}
+#: A stream that is deactivated ends with this many zeros, after at most so long, s.
+_ZEROS, _RUN_OUT = 3, 1.0
 
 
 class Gate(ManagedNode):
@@ -32,6 +44,7 @@ class Gate(ManagedNode):
         super().__init__("gate")
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._logic: Logic | None = None
+        self._stream: Stream | None = None  # of a controller that wants velocities
         self._owned: list[tuple[str, object]] = []
         self._waiting: deque[tuple[CommandMessage, float]] = deque()  # lockstep: with steady time of arrival
         self._answered: deque[float] = deque(maxlen=_REMEMBERED)
@@ -42,11 +55,13 @@ class Gate(ManagedNode):
     # -- lifecycle ------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        profile = load_profile(self.params.profile)
+        profile = robot_profile(self, self.params.profile)
+        controller = profile.controller
+        if controller.streams and self.params.lockstep:
+            raise ValueError(f"lockstep needs a joint_trajectory controller, '{profile.name}' has {controller.type}")
         self._logic = Logic(profile)
-        self._trajectory = self.create_lifecycle_publisher(
-            JointTrajectoryMessage, "arm_controller/joint_trajectory", 10
-        )
+        self._stream = Stream(profile, self._logic.arm) if controller.streams else None
+        self._output = self.create_lifecycle_publisher(_OUTPUTS[controller.type], controller.topic, 10)
         self._executed = self.create_lifecycle_publisher(CommandMessage, "gate/executed", 10)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         subscriptions = [
@@ -54,7 +69,7 @@ class Gate(ManagedNode):
             self.listen(CommandMessage, "planner/command", self._on_command, 10),
         ]
         self._foreign = ForeignWatch(
-            self, {"planner/command": self.params.planner, "arm_controller/joint_trajectory": self.get_name()}
+            self, {"planner/command": self.params.planner, controller.topic: self.get_name()}
         )
         services = [
             self.create_service(Trigger, "gate/estop", self.guarded(self._on_estop)),
@@ -65,11 +80,14 @@ class Gate(ManagedNode):
             self.create_timer(self.params.watch_period, self.guarded(self._watch), clock=self._steady),
             self.create_timer(1.0, self.guarded(self._report), clock=self._steady),
         ]
-        self._owned = [("publisher", p) for p in (self._trajectory, self._executed, self._diagnostics)]
+        if self._stream is not None:
+            timers.append(self.create_timer(1.0 / controller.rate, self.guarded(self._tick), clock=self._steady))
+        self._owned = [("publisher", p) for p in (self._output, self._executed, self._diagnostics)]
         self._owned += [("subscription", s) for s in subscriptions]
         self._owned += [("service", s) for s in services] + [("timer", t) for t in timers]
         self.get_logger().info(
-            f"gate of '{profile.name}' ({len(profile.joint_names)} joints of {profile.urdf.name}), "
+            f"gate of '{profile.name}' ({len(profile.joint_names)} joints of {profile.urdf.name}) for the "
+            f"{controller.type} controller at {controller.topic}, "
             f"{'lockstep' if self.params.lockstep else 'watchdog'} mode"
         )
 
@@ -81,12 +99,13 @@ class Gate(ManagedNode):
     def stop(self) -> None:
         self._waiting.clear()
         self._hold("the gate was deactivated")
+        self._run_out()
 
     def teardown(self) -> None:
         for kind, entity in self._owned:
             getattr(self, f"destroy_{kind}")(entity)
         self._owned = []
-        self._logic = None
+        self._logic = self._stream = None
 
     @property
     def logic(self) -> Logic:
@@ -148,15 +167,51 @@ class Gate(ManagedNode):
     # -- output ---------------------------------------------------------------------------------------------------
 
     def _send(self, command: Command) -> None:
-        """The one place from which the controller is spoken to."""
+        """The one place from which an answer goes to the controller (a stream's `_tick` sends it bit by bit)."""
         trajectory = command.trajectory
         if trajectory is not None and not (trajectory.is_finite and np.isfinite(command.velocity).all()):
             # Cannot happen; a motor is not the place to find out that it can.
             raise RuntimeError(f"command {command.sequence} is not finite after all checks; nothing was sent")
         frame = self.logic.profile.base_frame
         self._answered.append(command.stamp)
-        self._trajectory.publish(convert.trajectory_to_message(trajectory, command.stamp, frame))
+        if self._stream is None:
+            self._output.publish(convert.trajectory_to_message(trajectory, command.stamp, frame))
+        elif trajectory is None:
+            self._stream.stop()
+        else:
+            self._stream.follow(trajectory, command.stamp, self.now(), hold=command.hold)
         self._executed.publish(convert.command_to_message(command, frame))
+
+    def _tick(self) -> None:
+        """One message of a velocity or twist stream."""
+        stream, logic = self._stream, self.logic
+        if stream is None or not self.active:
+            return
+        self._publish_stream(stream, logic.joints_stale(self.now()))
+
+    def _publish_stream(self, stream: Stream, problem: str) -> None:
+        measured = self.logic.measured
+        velocities = stream.velocity(self.now(), measured, problem)
+        controller, profile = self.logic.profile.controller, self.logic.profile
+        if controller.type == "forward_velocity":
+            self._output.publish(stream_messages.velocities_to_message(velocities, profile.joint_names))
+        else:
+            twist = stream.twist(velocities, measured)
+            self._output.publish(stream_messages.twist_to_message(twist, self.now(), profile.base_frame))
+
+    def _run_out(self) -> None:
+        """Bring a stream to rest before its publisher is closed: what was sent last would go on for ever."""
+        stream = self._stream
+        if stream is None:
+            return
+        stream.stop()
+        period = 1.0 / self.logic.profile.controller.rate
+        deadline = time.monotonic() + _RUN_OUT
+        zeros = 0
+        while zeros < _ZEROS and time.monotonic() < deadline:
+            self._publish_stream(stream, "")
+            zeros += stream.at_rest
+            time.sleep(period)
 
     def _hold(self, why: str) -> None:
         """Hold now, for a reason of our own."""
@@ -167,7 +222,7 @@ class Gate(ManagedNode):
                 return  # the tick has its trajectory, which ends at rest
         hold = self.logic.hold(now)
         self._complain("hold", why)
-        if hold.trajectory is not None:
+        if hold.trajectory is not None or self._stream is not None:
             self._send(hold)
 
     def _watch(self) -> None:
@@ -244,6 +299,7 @@ class Gate(ManagedNode):
             "following_error_rad": f"{logic.following.error:.4f}",
             "foreign": logic.foreign,
             "clock_jumps": logic.clock_jumps,
+            **({} if self._stream is None else {"stream": self._stream.zeroed or "moving"}),
             "last_problem": self._last_problem,
             **self.meters.all_values(),
         }

@@ -31,6 +31,7 @@ from crl_node.learning import Learner, Schedule, StepResult, align_config, learn
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, seconds_to_stamp, stamp_to_seconds
 from crl_node.nodes.meters import array_of
+from crl_node.nodes.robot_profile import robot_profile
 from crl_node.perception.validate import FrameError, decode_image
 
 #: s, how long the worker sleeps when nothing comes.
@@ -56,7 +57,7 @@ class LearnerNode(ManagedNode):
 
     def setup(self) -> None:
         parameters = self.params
-        self._learner = learner_from(parameters)
+        self._learner = learner_from(parameters, robot_profile(self, parameters.robot))
         self._checkpoint = Path(parameters.checkpoint) if parameters.checkpoint else None
         self._checkpoint_problem, self._written = "", time.monotonic()
         self._resume()

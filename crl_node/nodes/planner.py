@@ -23,7 +23,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
 from crl_node.arm.commander import Chunk, TipCommander
-from crl_node.arm.profile import load_profile
 from crl_node.command import Command
 from crl_node.curiosity.assembly import default_model, planner_from
 from crl_node.curiosity.planner import Planner
@@ -32,6 +31,7 @@ from crl_node.export.onnx_model import write_model
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
 from crl_node.nodes.meters import array_of
+from crl_node.nodes.robot_profile import robot_profile
 from crl_node.paths import share
 from crl_node.quarantine import read_examined
 
@@ -58,7 +58,7 @@ class PlannerNode(ManagedNode):
     # -- lifecycle ------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        profile = load_profile(self.params.robot)
+        profile = robot_profile(self, self.params.robot)
         self._profile = profile
         self._commander = TipCommander(profile)
         self._remove_partial()
@@ -191,8 +191,18 @@ class PlannerNode(ManagedNode):
         self._answer_waiting()
 
     def _on_executed(self, message: CommandMessage) -> None:
-        """Go on from a hold of the gate's own. Not in lockstep, where it may come before or after the next belief."""
-        if self.params.lockstep or not self.active or not message.hold or self._held:
+        """Go on from a hold of the gate's own, or from a command that it joined late.
+
+        Not in lockstep, where it may come before or after the next belief.
+        """
+        if self.params.lockstep or not self.active:
+            return
+        late = (
+            message.sequence == self._sequence
+            and self._last_command is not None
+            and stamp_to_seconds(message.header.stamp) > self._last_command + 1e-6
+        )
+        if not late and (not message.hold or self._held):
             return
         command = convert.command_from_message(message)
         if command.trajectory is not None and len(command.trajectory.times):
@@ -276,12 +286,13 @@ class PlannerNode(ManagedNode):
         """One command; None holds."""
         chunk: Chunk | None = None
         if self._joints is not None:
-            _, q, dq = self._joints
+            stamp, q, dq = self._joints
+            measured_at = None if self.params.lockstep else stamp
             try:
                 chunk = (
-                    self._commander.hold(q, start)
+                    self._commander.hold(q, start, measured_at=measured_at)
                     if velocity is None
-                    else self._commander.chunk(q, dq, velocity, start=start)
+                    else self._commander.chunk(q, dq, velocity, start=start, measured_at=measured_at)
                 )
             except ValueError as error:
                 self._complain("commander", f"{error}; holding")

@@ -6,13 +6,15 @@ No gravity acts on it: like a real iiwa's controller, ours compensates the arm's
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pybullet
 import pybullet_data
 
-from crl_node.arm.profile import RobotProfile
+from crl_node.arm.description import angles
+from crl_node.arm.profile import RobotProfile, TablePlane
 from crl_node.data import Array
 
 #: Largest torque that presses towards the reference, N m: 20 to 40 N at the tip, which stalls on a post.
@@ -30,8 +32,25 @@ State = tuple[Array, Array]
 class ArmBody:
     """The arm of `profile`; joints in the profile's order."""
 
-    def __init__(self, profile: RobotProfile, client: int) -> None:
+    def __init__(
+        self,
+        profile: RobotProfile,
+        client: int,
+        description: str | None = None,
+        plane: TablePlane | None = None,
+        friction: float = 0.0,
+        rotor_inertia: float = ROTOR_INERTIA,
+    ) -> None:
+        """`description` is a URDF to load instead of the profile's, with the same joints and links.
+
+        `plane` is where the table really is, when not where the profile says; `friction` N m brakes every joint;
+        `rotor_inertia` kg m^2 is what its motor adds to it.
+        """
         self.profile = profile
+        self._text = profile.description if description is None else description
+        self._plane = profile.table_plane if plane is None else plane
+        self._friction = friction
+        self._rotor_inertia = rotor_inertia
         self.client = client
         self.body = self._load()
         self.effort = np.zeros(len(profile.joint_names))  # [J] N m, of the last step
@@ -40,12 +59,21 @@ class ArmBody:
     def _load(self) -> int:
         """The URDF with its mesh addresses resolved, and motors of our own."""
         profile, client = self.profile, self.client
-        text = profile.urdf.read_text(encoding="utf-8")
-        text = text.replace("package://pybullet_data", pybullet_data.getDataPath())
+        text = self._text.replace("package://pybullet_data", pybullet_data.getDataPath())
         with tempfile.TemporaryDirectory(prefix="crl_sim_") as folder:
             file = Path(folder) / "arm.urdf"
             file.write_text(text, encoding="utf-8")
-            arm = int(pybullet.loadURDF(str(file), useFixedBase=True, physicsClientId=client))
+            # The world's frame is the table's, so the base stands where the table's plane is not.
+            base: Array = np.asarray(np.linalg.inv(self._plane.pose), np.float64)
+            arm = int(
+                pybullet.loadURDF(
+                    str(file),
+                    base[:3, 3].tolist(),
+                    pybullet.getQuaternionFromEuler(angles(base[:3, :3]).tolist()),
+                    useFixedBase=True,
+                    physicsClientId=client,
+                )
+            )
         joints, self._tip_link = {}, -1
         for index in range(pybullet.getNumJoints(arm, physicsClientId=client)):
             info = pybullet.getJointInfo(arm, index, physicsClientId=client)
@@ -63,9 +91,8 @@ class ArmBody:
         self._limits = np.array([joints[name][1] or np.inf for name in profile.joint_names])  # N m
         self._damping = np.array([joints[name][2] for name in profile.joint_names])  # N m s/rad
         for index in self._joints:
-            inertia = (
-                np.array(pybullet.getDynamicsInfo(arm, index, physicsClientId=client)[2]) + ROTOR_INERTIA
-            )
+            inertia = np.array(pybullet.getDynamicsInfo(arm, index, physicsClientId=client)[2])
+            inertia = inertia + self._rotor_inertia
             pybullet.changeDynamics(arm, index, localInertiaDiagonal=inertia.tolist(), physicsClientId=client)
         # PyBullet brakes every joint with a motor of its own until told otherwise.
         none = [0.0] * len(self._joints)
@@ -73,6 +100,12 @@ class ArmBody:
             arm, self._joints, pybullet.VELOCITY_CONTROL, forces=none, physicsClientId=client
         )
         return arm
+
+    def ignore(self, bodies: Sequence[int]) -> None:
+        """Pass through `bodies`."""
+        for link in range(-1, pybullet.getNumJoints(self.body, physicsClientId=self.client)):
+            for body in bodies:
+                pybullet.setCollisionFilterPair(self.body, body, link, -1, 0, physicsClientId=self.client)
 
     def place(self, positions: Array) -> None:
         """Put the joints at `positions` [J] rad, at rest, in no time."""
@@ -106,6 +139,8 @@ class ArmBody:
         self.effort = np.clip(torque, -self._limits, self._limits)
         if self.limp is not None:
             self.effort[self.limp] = 0.0
+        if self._friction > 0:  # of Coulomb, smooth around rest; the motors do not know of it
+            self.effort = self.effort - self._friction * np.tanh(dq / 0.02)
         pybullet.setJointMotorControlArray(
             self.body,
             self._joints,

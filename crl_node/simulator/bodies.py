@@ -14,13 +14,14 @@ SLAB, RIM = 0.04, 0.012
 FENCE = 0.12
 
 
-def build_table(table: Table, client: int) -> None:
-    """The slab with its top at z = 0, and a rim with its fence on each of the four sides."""
+def build_table(table: Table, client: int) -> tuple[int, ...]:
+    """The slab with its top at z = 0, and a rim with its fence on each of the four sides; the fences' body ids."""
     (x0, x1), (y0, y1) = table.x, table.y
     x, y = 0.5 * (x0 + x1), 0.5 * (y0 + y1)
     half_x, half_y = 0.5 * (x1 - x0), 0.5 * (y1 - y0)
     slab = (half_x + RIM, half_y + RIM, SLAB / 2)
     _static(slab, slab, (x, y, -SLAB / 2), 0.0, table.colour, table.friction, client)
+    fences = []
     rim_colour = tuple(0.85 * channel for channel in table.colour)
     for position, size in (
         ((x0 - RIM / 2, y), (RIM / 2, half_y + RIM)),
@@ -31,7 +32,9 @@ def build_table(table: Table, client: int) -> None:
         # Without a visual shape PyBullet draws the collision shape: a rim of no height lies in the slab.
         drawn = max(table.rim / 2, 1e-4)
         offset = drawn - FENCE / 2 if table.rim > 0 else -FENCE / 2 - SLAB / 2
-        _static((*size, drawn), (*size, FENCE / 2), (*position, FENCE / 2), offset, rim_colour, 0.1, client)
+        place = (*position, FENCE / 2)
+        fences.append(_static((*size, drawn), (*size, FENCE / 2), place, offset, rim_colour, 0.1, client))
+    return tuple(fences)
 
 
 def _static(
@@ -42,7 +45,7 @@ def _static(
     colour: tuple[float, ...],
     friction: float,
     client: int,
-) -> None:
+) -> int:
     """A static box: half sizes m of what is drawn (`drawn_offset` m above its centre) and what is solid."""
     visual = pybullet.createVisualShape(
         pybullet.GEOM_BOX,
@@ -56,6 +59,7 @@ def _static(
     # Bullet multiplies lateral coefficients, and rolling friction is the sum of each body's times the other's lateral
     # one: any rolling friction of the table would brake every ball at once.
     pybullet.changeDynamics(body, -1, lateralFriction=friction, rollingFriction=0.0, physicsClientId=client)
+    return int(body)
 
 
 def build_thing(thing: Thing, pose: Pose, client: int) -> int:

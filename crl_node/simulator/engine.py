@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 import pybullet
@@ -72,17 +73,41 @@ class Truth:
         return np.array([thing.position[:2] for thing in self.objects]).reshape(-1, 2)
 
 
+class JointReference(Protocol):
+    """What the arm follows."""
+
+    def reference(self, time: float) -> tuple[Array, Array]:
+        """Position [J] rad and velocity [J] rad/s wanted at `time` s."""
+
+
 class Simulator:
     """One world with its arm. Use as a context manager, or call `close`."""
 
-    def __init__(self, world: World, profile: RobotProfile, seed: int | None = None) -> None:
-        """Everything at rest: the arm at `profile.home`, the things where world and seed put them."""
+    def __init__(
+        self,
+        world: World,
+        profile: RobotProfile,
+        seed: int | None = None,
+        *,
+        camera: Camera | None = None,
+        arm_options: dict[str, Any] | None = None,
+        over_fence: bool = False,
+    ) -> None:
+        """Everything at rest: the arm at `profile.home`, the things where world and seed put them.
+
+        `camera` replaces the world's; `arm_options` go to `ArmBody`. `over_fence`: what keeps things
+        on the table, higher than the rim that is drawn, is no obstacle to the arm.
+        """
+        self._over_fence = over_fence
+        self._arm_options = arm_options or {}
+        self.driver: JointReference | None = None  # what the arm follows instead of `controller`
         self.world = world  # as it is now: changes replace it
         self._changes = list(world.changes)  # still to come
         self._changed: list[str] = []
         self.profile = profile
         self.seed = world.seed if seed is None else seed
-        self.camera: Camera = world.camera.camera()
+        self.camera: Camera = world.camera.camera() if camera is None else camera
+        self._own_camera = camera is not None
         self.client = int(pybullet.connect(pybullet.DIRECT))
         if self.client < 0:
             raise RuntimeError(
@@ -103,9 +128,11 @@ class Simulator:
             physicsClientId=client,
         )
         pybullet.setGravity(0, 0, 0, physicsClientId=client)
-        build_table(self.world.table, client)
+        fences = build_table(self.world.table, client)
         self._steps = 0
-        self._arm = ArmBody(self.profile, client)
+        self._arm = ArmBody(self.profile, client, **self._arm_options)
+        if self._over_fence:
+            self._arm.ignore(fences)
         self.set_arm(self.profile.vector(self.profile.home))
         tip = self.tip()
         self.poses: dict[str, Pose] = place(
@@ -118,7 +145,9 @@ class Simulator:
         self._pressed = {t.name: False for t in self.world.things if t.button is not None}
         self._tie_springs()
         self._touched: dict[tuple[int, int], int] = {}  # pair of bodies -> step at which they last touched
-        self._view, self._projection = _camera_matrices(self.world)
+        self._view, self._projection = (
+            _matrices_of(self.camera) if self._own_camera else _camera_matrices(self.world)
+        )
         for lamp in self._lit:
             self._show(lamp)
 
@@ -184,7 +213,7 @@ class Simulator:
         for _ in range(steps):
             while self._changes and self._changes[0].at <= self.time + 1e-9:
                 self._change()
-            now, later = (self.controller.reference(t / RATE) for t in (self._steps, self._steps + 1))
+            now, later = (self._followed().reference(t / RATE) for t in (self._steps, self._steps + 1))
             self._arm.drive(now, later, 1 / RATE)
             self._apply_forces()
             pybullet.stepSimulation(physicsClientId=self.client)
@@ -192,6 +221,9 @@ class Simulator:
             self._update_buttons()
             if self._steps % CONTACT_STRIDE == 0:
                 self._note_contacts()
+
+    def _followed(self) -> JointReference:
+        return self.controller if self.driver is None else self.driver
 
     def set_arm(self, positions: Array) -> None:
         """Put the arm at `positions` [J] rad, at rest, in no time: for scripted experiments."""
@@ -365,3 +397,16 @@ def _camera_matrices(world: World) -> tuple[list[float], list[float]]:
     shifted[8] += 1 / spec.width
     shifted[9] += 1 / spec.height
     return list(view), shifted
+
+
+def _matrices_of(camera: Camera) -> tuple[list[float], list[float]]:
+    """OpenGL view and projection of any pinhole camera, with the same half pixel as above."""
+    to_camera = np.diag([1.0, -1.0, -1.0, 1.0]) @ np.linalg.inv(camera.pose)  # OpenGL looks along -z, y up
+    (fx, _, cx), (_, fy, cy) = camera.intrinsics[0], camera.intrinsics[1]
+    near, far, width, height = 0.02, 10.0, camera.width, camera.height
+    projection = np.zeros((4, 4))
+    projection[0, 0], projection[1, 1] = 2 * fx / width, 2 * fy / height
+    projection[0, 2], projection[1, 2] = 1 - 2 * cx / width + 1 / width, 2 * cy / height - 1 + 1 / height
+    projection[2, 2], projection[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
+    projection[3, 2] = -1.0
+    return to_camera.T.ravel().tolist(), projection.T.ravel().tolist()

@@ -14,7 +14,6 @@ import numpy as np
 from crl_node.data import MAX_SLOTS
 from crl_node.paths import share
 from crl_node.simulator.changes import apply
-from crl_node.simulator.fields import Fields, WorldError, read_fields
 from crl_node.simulator.world_types import (
     CHANGES,
     MODES,
@@ -29,6 +28,7 @@ from crl_node.simulator.world_types import (
     Thing,
     World,
 )
+from crl_node.yaml_fields import Fields, WorldError, read_fields
 
 __all__ = [
     "PHYSICS_RATE",
@@ -75,7 +75,7 @@ def load_world(name_or_path: str | Path) -> World:
                 f"there is no world '{text}': shipped worlds are {', '.join(world_names())}; "
                 "a world of your own is named by the path of its .yaml file"
             )
-    return _world(read_fields(path), path)
+    return _world(read_fields(path, WorldError), path)
 
 
 def _world(fields: Fields, path: Path) -> World:

@@ -27,7 +27,7 @@ class Bench:
         self.client = client
         urdf = folder / "arm.urdf"
         urdf.write_text(
-            PROFILE.urdf.read_text().replace("package://pybullet_data", pybullet_data.getDataPath())
+            PROFILE.description.replace("package://pybullet_data", pybullet_data.getDataPath())
         )
         pybullet.setTimeStep(1 / 240, physicsClientId=client)
         self.body = pybullet.loadURDF(str(urdf), useFixedBase=True, physicsClientId=client)

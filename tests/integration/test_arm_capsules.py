@@ -34,7 +34,7 @@ def test_the_capsules_cover_the_rendered_arm_without_hiding_the_table(tmp_path: 
     data = pytest.importorskip("pybullet_data").getDataPath()
     arm = Arm(load_profile("iiwa_sim"))
     urdf = tmp_path / "arm.urdf"
-    urdf.write_text(arm.profile.urdf.read_text().replace("package://pybullet_data", data))
+    urdf.write_text(arm.profile.description.replace("package://pybullet_data", data))
     client = pybullet.connect(pybullet.DIRECT)
     try:
         body = pybullet.loadURDF(str(urdf), useFixedBase=True, physicsClientId=client)

@@ -57,42 +57,42 @@ def test_an_absent_joint_is_named(profile: RobotProfile) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("tip_height: 0.02", "tip_hight: 0.02", "lacks 'tip_height'"),
-        ("tip_height: 0.02", "tip_height: 0.02\nhands: 2", "field 'hands' is unknown here"),
-        ("tip_height: 0.02", "tip_height: high", "field 'tip_height' is 'high', wanted a number"),
-        ("tip_height: 0.02", "tip_height: .nan", "field 'tip_height' is"),
-        ("tip_height: 0.02", "tip_height: 0.2", "field 'tip_height' is 0.2, outside workspace.z"),
-        ("tip_height: 0.02", "tip_height: 0.02\ntip_height: 0.03", "field 'tip_height' is given twice"),
+        ("tip_height: 0.02", "tip_hight: 0.02", "lacks the field 'tip_height'"),
+        ("tip_height: 0.02", "tip_height: 0.02\nhands: 2", "hands is an unknown field"),
+        ("tip_height: 0.02", "tip_height: high", "tip_height is 'high'; allowed: a number"),
+        ("tip_height: 0.02", "tip_height: .nan", "tip_height is nan; allowed: a number"),
+        ("tip_height: 0.02", "tip_height: 0.2", "tip_height is 0.2, outside workspace.z"),
+        ("tip_height: 0.02", "tip_height: 0.02\ntip_height: 0.03", "not valid YAML: found duplicate key"),
         (
             "x: [0.40, 0.80]",
             "x: [0.80, 0.40]",
-            "field 'workspace.x' is \\[0.8, 0.4\\], wanted the smaller number first",
+            "workspace.x is \\[0.8, 0.4\\]; allowed: the smaller number first",
         ),
-        ("x: [0.40, 0.80]", "x: [0.80]", "field 'workspace.x' has 1 numbers, wanted 2"),
+        ("x: [0.40, 0.80]", "x: [0.80]", "workspace.x is \\[0.8\\]; allowed: a list of 2 numbers"),
         ("command_ramp: 0.1 ", "command_ramp: 0.15 ", "at most 0.2 s is allowed"),
         ("max_tip_acceleration: 5.0", "max_tip_acceleration: 1.0", "too little to stop"),
         ("resync_tolerance: 0.12", "resync_tolerance: 0.3", "the gate would reject what the commander makes"),
-        ("tip_frame: pusher_tip", "tip_frame: finger", "field 'tip_frame' is 'finger', which is no link of"),
-        ("link: pusher,", "link: pushr,", "self_filter\\[8\\].link' is 'pushr', which is no link"),
+        ("tip_frame: pusher_tip", "tip_frame: finger", "tip_frame is 'finger', which is no link of"),
+        ("link: pusher,", "link: pushr,", "self_filter\\[8\\].link is 'pushr', which is no link"),
         (
             "far: [0.85, 0.226]",
             "far: [0.60, 0.226]",
-            "field 'tool_lean.far' begins at 0.6 m, not further than vertical",
+            "tool_lean.far begins at 0.6 m, not further than vertical",
         ),
         (
             "urdf: sim/robots/iiwa_pusher.urdf",
             "urdf: nowhere.urdf",
-            "field 'urdf' is 'nowhere.urdf': no such file",
+            "urdf is 'nowhere.urdf': no such file",
         ),
         (
             "  lbr_iiwa_joint_1: {home: 0.0,",
             "  joint_1: {home: 0.0,",
-            "joints.joint_1' is no movable joint of the URDF",
+            "joints.joint_1 is no movable joint of the URDF",
         ),
         (
             "  lbr_iiwa_joint_1: {home: 0.0,",
             "  lbr_iiwa_joint_1: {velocity: 2.0, home: 0.0,",
-            "lbr_iiwa_joint_1.velocity' is 2 rad/s, more than the URDF's 1.7: a profile can only tighten",
+            "lbr_iiwa_joint_1.velocity is 2 rad/s, more than the URDF's 1.7: a profile can only tighten",
         ),
         (
             "  lbr_iiwa_joint_1: {home: 0.0,",
@@ -102,7 +102,7 @@ def test_an_absent_joint_is_named(profile: RobotProfile) -> None:
         (
             "  lbr_iiwa_joint_1: {home: 0.0,",
             "  lbr_iiwa_joint_1: {home: 3.0,",
-            "lbr_iiwa_joint_1.home' is 3, outside the limits",
+            "lbr_iiwa_joint_1.home is 3, outside the limits",
         ),
     ],
 )
@@ -128,11 +128,11 @@ def test_a_forgotten_joint_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "arm.yaml"
     path.write_text("name: a\nurdf: [\n")
-    assert refusal(path).startswith(f"{path}:3: not valid YAML")
+    assert refusal(path).startswith(f"{path}:3: is not valid YAML")
     path.write_text("- 1\n")
-    assert "wanted a mapping of fields, received a list" in refusal(path)
+    assert "the file holds [1]; allowed: a mapping of fields" in refusal(path)
     path.write_text("")
-    assert "received nothing" in refusal(path)
+    assert "the file holds None; allowed: a mapping of fields" in refusal(path)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:

@@ -1,4 +1,4 @@
-"""Reading YAML with checks whose errors name file, line and field."""
+"""Reading a YAML file with checks whose errors name file, line and field: worlds, robot profiles, cameras."""
 
 from __future__ import annotations
 
@@ -15,8 +15,20 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 QUOTE = 60
 
 
-class WorldError(ValueError):
-    """A world that cannot be used, in one sentence: file:line, field, value received, what is allowed."""
+class FieldError(ValueError):
+    """A file that cannot be used, in one sentence: file:line, field, value received, what is allowed."""
+
+
+class WorldError(FieldError):
+    """A world that cannot be used."""
+
+
+class ProfileError(FieldError):
+    """A robot profile that cannot be used, or joints that do not fit it."""
+
+
+class CameraError(FieldError):
+    """A camera calibration that cannot be used."""
 
 
 def quote(value: Any) -> str:
@@ -38,12 +50,25 @@ def _plain(value: Any) -> Any:
 class Fields:
     """One mapping of a YAML file. Every read is checked; `done()` then refuses what nobody asked for."""
 
-    def __init__(self, mapping: CommentedMap, file: Path, path: str = "", line: int = 1) -> None:
+    def __init__(
+        self, mapping: CommentedMap, file: Path, path: str = "", line: int = 1, kind: type[FieldError] = FieldError
+    ) -> None:
+        """`path` is the mapping's own name in the file, `kind` what its errors are raised as."""
         self._map = mapping
         self._file = file
         self._path = path
         self._line = line
+        self._kind = kind
         self._known: list[str] = []
+
+    @property
+    def file(self) -> Path:
+        """The file this comes from."""
+        return self._file
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields that are there, in the file's order."""
+        return tuple(str(key) for key in self._map)
 
     def line(self, key: str | None = None) -> int:
         """Line (from 1) of `key`, or of the mapping itself."""
@@ -55,10 +80,10 @@ class Fields:
         """The field's full name, "things[2].colour"."""
         return f"{self._path}.{key}" if self._path else key
 
-    def error(self, key: str | None, message: str) -> WorldError:
-        """A WorldError that begins with file:line and the field."""
+    def error(self, key: str | None, message: str) -> FieldError:
+        """An error that begins with file:line and the field."""
         field = self.name(key) if key is not None else (self._path or "the file")
-        return WorldError(f"{self._file}:{self.line(key)}: {field} {message}")
+        return self._kind(f"{self._file}:{self.line(key)}: {field} {message}")
 
     def __contains__(self, key: str) -> bool:
         self._known.append(key)
@@ -145,7 +170,7 @@ class Fields:
         value = self._get(key, None, "a mapping of fields")
         if not isinstance(value, CommentedMap):
             raise self.error(key, f"is {quote(value)}; allowed: a mapping of fields")
-        return Fields(value, self._file, self.name(key), self.line(key))
+        return Fields(value, self._file, self.name(key), self.line(key), self._kind)
 
     def required(self, key: str) -> Fields:
         """A nested mapping that must be there."""
@@ -167,10 +192,10 @@ class Fields:
             path = f"{self.name(key)}[{index}]"
             line = int(value.lc.item(index)[0]) + 1
             if not isinstance(item, CommentedMap):
-                raise WorldError(
+                raise self._kind(
                     f"{self._file}:{line}: {path} is {quote(item)}; allowed: a mapping of fields"
                 )
-            yield Fields(item, self._file, path, line)
+            yield Fields(item, self._file, path, line, self._kind)
 
     def done(self) -> None:
         """Refuse fields that nobody read."""
@@ -185,12 +210,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def read_fields(file: Path) -> Fields:
-    """The top mapping of a YAML file; WorldError for a missing, unreadable or malformed file."""
+def read_fields(file: Path, kind: type[FieldError]) -> Fields:
+    """The top mapping of a YAML file; `kind` is raised for a missing, unreadable or malformed one."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WorldError(
+        raise kind(
             f"{file}: cannot be read as a text file ({error.__class__.__name__}: {error})"
         ) from None
     try:
@@ -199,9 +224,9 @@ def read_fields(file: Path) -> Fields:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
         problem = (error.problem or "it is not YAML").splitlines()[0]
-        raise WorldError(f"{file}:{line}: is not valid YAML: {problem}") from None
+        raise kind(f"{file}:{line}: is not valid YAML: {problem}") from None
     except YAMLError as error:
-        raise WorldError(f"{file}:1: is not valid YAML: {str(error).splitlines()[0]}") from None
+        raise kind(f"{file}:1: is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, CommentedMap):
-        raise WorldError(f"{file}:1: the file holds {quote(content)}; allowed: a mapping of fields")
-    return Fields(content, file)
+        raise kind(f"{file}:1: the file holds {quote(content)}; allowed: a mapping of fields")
+    return Fields(content, file, kind=kind)
