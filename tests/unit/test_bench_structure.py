@@ -99,3 +99,13 @@ def test_problems_of_a_benchmark_repeat_with_the_seed() -> None:
     one, other = structure._draws(settings, 2, 0), structure._draws(settings, 2, 0)
     np.testing.assert_array_equal(one[1].change, other[1].change)
     assert not np.array_equal(structure._draws(settings, 2, 1)[1].truth, one[1].features)
+
+
+def test_weights_of_exact_moments_are_exact_and_stein_finds_the_mean() -> None:
+    stein = _module("stein_weights")
+    mean, covariance = np.array([1.0, -2.0]), np.array([[0.5, 0.2], [0.2, 0.3]])
+    rng = np.random.default_rng(0)
+    assert max(stein.errors(stein.matched(mean, covariance, 16, rng), mean, covariance)) < 1e-9
+    of_mean, of_spread = stein.errors(stein.svgd(mean, covariance, 16, 300, rng), mean, covariance)
+    assert of_mean < 0.05
+    assert 0.0 < of_spread < 0.5
