@@ -131,7 +131,8 @@ def learner_from(parameters: Any, profile: RobotProfile | None = None) -> Learne
     if not (x_min < x_max and y_min < y_max):
         raise ValueError(f"parameter 'table' is {parameters.table}, it must be x_min < x_max, y_min < y_max")
     config = ModelConfig(
-        dt=parameters.period, wall=(x_min, x_max, y_min, y_max), watch_changes=parameters.watch_changes
+        dt=parameters.period, wall=(x_min, x_max, y_min, y_max), watch_changes=parameters.watch_changes,
+        engine=parameters.structure_engine,
     )
     return Learner(profile, camera, config, parameters.seed)
 

@@ -47,6 +47,7 @@ class ModelConfig:
     brightness_per_refresh: int = 1
     #: Begin another environment by itself when a mechanism is found to have changed.
     watch_changes: bool = False
+    engine: str = "greedy"  # structure engine, a name of `structure.engines`
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class WorldModel:
         self.registry = Registry(
             confirm=self.config.confirm, certainty=self.config.certainty, absent_after=self.config.absent_after
         )
-        self.motion = Variables(grammar.MOTION, MOTION_NOISE, tail=2 * tail.TAIL_FEATURES)
-        self.brightness = Variables(grammar.BRIGHTNESS, BRIGHTNESS_NOISE)
+        self.motion = Variables(
+            grammar.MOTION, MOTION_NOISE, tail=2 * tail.TAIL_FEATURES, engine=self.config.engine
+        )
+        self.brightness = Variables(grammar.BRIGHTNESS, BRIGHTNESS_NOISE, engine=self.config.engine)
         self.environments = ["first"]  # names; the last one is live
         self.watch: Watch | None = None
         self.set_watch(self.config.watch_changes)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from crl_node.data import Array
-from crl_node.structure.engine import EachVariable, Particles, Support, product_sets, systematic
-from crl_node.structure.evidence import Bools, Problem, flip_odds, log_evidence, log_prior, weights_given
+from crl_node.structure.average import INFORMED, SetAverage, group_softmax
+from crl_node.structure.engine import EachVariable, product_sets
+from crl_node.structure.evidence import Bools, Problem, flip_odds, log_evidence, log_prior
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,9 @@ class GreedyConfig:
     most_groups: int = 12  # groups on the shortlist
     averaged: int = 6  # likeliest sets over which the odds of everything else are averaged
     decided: float = 7.0  # nats; options this far below the best are not enumerated
-    informed: float = 1e-3  # weight information (in prior precisions) below which a column has seen no data
 
 
-class GreedyPosterior:
+class GreedyPosterior(SetAverage):
     """Structure posterior of one variable; `sets` [N, F] with `probability` [N] and independent odds outside."""
 
     def __init__(self, config: GreedyConfig | None = None) -> None:
@@ -39,7 +39,7 @@ class GreedyPosterior:
 
     def update(self, problem: Problem) -> None:
         self.problem = problem
-        informed = problem.allowed & (problem.information > self.config.informed)
+        informed = problem.allowed & (problem.information > INFORMED)
         self.best = self._climb(problem, self.best[informed[self.best]], informed)
         odds = flip_odds(problem, self.best)
         held = np.isin(problem.group, problem.group[self.best])
@@ -60,7 +60,7 @@ class GreedyPosterior:
         share = self.probability[likely] / self.probability[likely].sum()
         for p, row in zip(share, likely, strict=True):
             around = flip_odds(problem, np.flatnonzero(self.sets[row]))
-            self._alone += p * _group_softmax(problem, around, self._outside)
+            self._alone += p * group_softmax(problem, around, self._outside)
 
     def _climb(self, problem: Problem, members: np.ndarray, informed: Bools) -> np.ndarray:
         for _ in range(self.config.most_moves):
@@ -108,95 +108,9 @@ class GreedyPosterior:
             self.shortlist.append(group)
             self._options.append(options)
 
-    def log_evidence(self, sets: Bools) -> Array:
-        return log_evidence(self.problem, sets)
-
-    def inclusion(self) -> Array:
-        return np.asarray(self.probability @ self._marginal + self._alone)
-
-    def any_inclusion(self, columns: Bools) -> float:
-        """Probability that at least one of `columns` [F] is in."""
-        inside = float(self.probability @ (self._marginal & columns).any(axis=1))
-        per_group = np.bincount(self.problem.group, self._alone * columns)
-        return 1.0 - (1.0 - inside) * float(np.prod(1.0 - np.minimum(per_group, 1.0)))
-
-    def sample(self, count: int, rng: np.random.Generator) -> Particles:
-        chosen = rng.permutation(systematic(self.probability, count, rng))
-        sets = self._marginal[chosen]
-        rows = np.arange(count)
-        for group in np.unique(self.problem.group[self._outside]):
-            columns = np.flatnonzero((self.problem.group == group) & self._outside)
-            share = self._alone[columns]
-            if share.sum() < 1e-4:
-                continue
-            # A group without data sticks to its likeliest alternative: which radius is moot before contact.
-            if self.problem.information[columns].max() <= self.config.informed:
-                columns, share = columns[[np.argmax(share)]], np.array([share.sum()])
-            picks = rng.permutation(systematic(np.append(share, 1.0 - share.sum()), count, rng))
-            taken = picks < len(columns)
-            sets[rows[taken], columns[picks[taken]]] = True
-        return Particles(sets, np.full(count, -np.log(count)))
-
-    def support(self) -> Support:
-        """The enumerated sets; columns judged alone, beside them, are not in it."""
-        return Support(self.sets, np.log(np.maximum(self.probability, 1e-300)), float("nan"))
-
-    def weights(self, most_sets: int = 24) -> tuple[Array, Array]:
-        """Mean [F] of each weight averaged over structures (0 when out), and std [F] given that the term is in."""
-        problem = self.problem
-        size = len(problem.group)
-        order = np.argsort(-self.probability)[:most_sets]
-        share = self.probability[order] / self.probability[order].sum()
-        first, second, mass = np.zeros(size), np.zeros(size), np.zeros(size)
-        for p, row in zip(share, order, strict=True):
-            columns = np.flatnonzero(self.sets[row])
-            mean, covariance = weights_given(problem, columns)
-            first[columns] += p * mean
-            second[columns] += p * (np.square(mean) + np.diag(covariance))
-            mass[columns] += p
-        for total in (first, second, mass):
-            total[self._outside] *= self._alone[self._outside]  # held, but not for certain
-        alone = np.flatnonzero(self._outside & ~self.sets[order[0]])
-        mean, std = _alone_weights(problem, self.best, alone)
-        first[alone] += self._alone[alone] * mean
-        second[alone] += self._alone[alone] * (np.square(mean) + np.square(std))
-        mass[alone] += self._alone[alone]
-        safe = np.maximum(mass, 1e-12)
-        spread = np.sqrt(np.maximum(second / safe - np.square(first / safe), 0.0))
-        return first, np.where(mass > 1e-9, spread, problem.prior_std)
-
 
 class GreedyEngine(EachVariable):
     """Greedy search and enumeration around it for every variable, see `GreedyPosterior`."""
 
     def __init__(self, config: GreedyConfig | None = None) -> None:
         super().__init__(lambda: GreedyPosterior(config))
-
-
-def _group_softmax(problem: Problem, odds: Array, columns: Bools) -> Array:
-    """[F] probability of each of `columns` [F] when its group alone is undecided (the other option is: none)."""
-    out = np.zeros(len(odds))
-    picked = np.flatnonzero(columns)
-    ratio = np.exp(np.clip(odds[picked], -700.0, 700.0))
-    total = np.bincount(problem.group[picked], ratio, problem.group.max() + 1)
-    out[picked] = ratio / (1.0 + total[problem.group[picked]])
-    return out
-
-
-def _alone_weights(problem: Problem, members: np.ndarray, columns: np.ndarray) -> tuple[Array, Array]:
-    """Mean and std of the weight of each of `columns` when it alone joins `members`, natural units."""
-    pivot = np.diag(problem.precision)[columns].copy()
-    pull = problem.linear[columns].copy()
-    if len(members) and len(columns):
-        cross = problem.precision[np.ix_(members, columns)]
-        solved = np.linalg.solve(problem.precision[np.ix_(members, members)], cross)
-        pivot -= np.einsum("mf,mf->f", cross, solved)
-        pull -= problem.linear[members] @ solved
-    pivot = np.maximum(pivot, 1.0)
-    scale = problem.prior_std[columns]
-    quadratic = np.square(pull) / pivot
-    if len(members):
-        held = np.linalg.solve(problem.precision[np.ix_(members, members)], problem.linear[members])
-        quadratic = quadratic + problem.linear[members] @ held - problem.pull[members].sum()
-    variance = problem.noise_variance(quadratic - problem.pull[columns])
-    return scale * pull / pivot, scale * np.sqrt(variance / pivot)

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 
 from crl_node.data import Array
+from crl_node.structure.average import group_softmax
 from crl_node.structure.engine import Particles, Support, systematic
 from crl_node.structure.evidence import Bools, Problem, log_evidence, log_score
 from crl_node.structure.neighbours import Batch, Moves
@@ -114,7 +115,9 @@ class McmcEngine:
             share.append(p / p.sum())
         owner, weight = np.concatenate(owners), np.concatenate(share)
         moves = self.batch.moves(owner, np.concatenate(rows))
-        np.add.at(out, owner, weight[:, None] * expit(moves.add))
+        for row, (k, p) in enumerate(zip(owner, weight, strict=True)):
+            odds = moves.add[row]
+            out[k] += p * group_softmax(self.batch.problems[k], odds, np.isfinite(odds))
         for k, support in enumerate(self._supports):
             out[k, support.sets.any(axis=0)] = 0.0
         return out

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from crl_node.data import Array
+from crl_node.structure.average import group_softmax
 from crl_node.structure.engine import Engine, Particles, Support
 from crl_node.structure.evidence import Bools, Problem, log_evidence, log_score
 from crl_node.structure.neighbours import Batch, climb
@@ -58,7 +58,8 @@ class ScreenedEngine:
             top = np.argpartition(-promise, self.most_columns - 1, axis=1)[:, : self.most_columns]
             columns += [np.sort(row) for row in top]
             self._best[start : start + rows] = sets
-            self._outside[start : start + rows] = expit(moves.add)
+            for k, (problem, odds) in enumerate(zip(block, moves.add, strict=True)):
+                self._outside[start + k] = group_softmax(problem, odds, np.isfinite(odds))
         self._restrict(columns)
         for k, chosen in enumerate(columns):
             self._outside[k, chosen] = 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,14 @@ from crl_node.mechanisms.environments import Environments, Sums, sums_of
 from crl_node.mechanisms.grammar import Columns
 from crl_node.mechanisms.statistics import Statistics, expected_residual, noise_std
 from crl_node.posterior import PARTICLES
+from crl_node.structure.average import SetAverage
 from crl_node.structure.comparison import ChangeConfig, Comparison, compare
 from crl_node.structure.evidence import Problem, make_problem, weights_given
 from crl_node.structure.greedy import GreedyConfig, GreedyPosterior
 from crl_node.structure.prior import Experience
+
+if TYPE_CHECKING:
+    from crl_node.structure.chosen import EnginePosterior
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Variables:
 
     def __init__(
         self, columns: Columns, noise: NoisePrior, *, tail: int = 0, greedy: GreedyConfig | None = None,
-        change: ChangeConfig | None = None,
+        change: ChangeConfig | None = None, engine: str = "greedy",
     ):  # fmt: skip
         self.columns, self.noise_prior, self.tail = columns, noise, tail
         size = len(columns)
@@ -53,7 +58,7 @@ class Variables:
         self.environments = Environments(columns, tail)
         self.compared: dict[int, Comparison] = {}  # by slot, live environment against the earlier ones
         self.experience = Experience(columns)
-        self.greedy, self.change = greedy or GreedyConfig(), change or ChangeConfig()
+        self.greedy, self.change, self.engine = greedy or GreedyConfig(), change or ChangeConfig(), engine
         self.inclusion = np.zeros((MAX_SLOTS, size))
         self.mean = np.zeros((MAX_SLOTS, size))  # averaged over structures
         self.std = np.tile(columns.prior_std, (MAX_SLOTS, 1))  # given that the term is in
@@ -68,7 +73,7 @@ class Variables:
     def refresh(self, slot: int, log_prior_odds: Array, rng: np.random.Generator) -> None:
         """Recompute the posterior of one variable under the set prior `log_prior_odds` [F]."""
         self._compare(slot, log_prior_odds)
-        engine = GreedyPosterior(self.greedy)
+        engine = self._new_posterior(rng)
         engine.best = np.flatnonzero(self.best[slot] & np.isfinite(log_prior_odds))
         self._learn_noise(slot, engine.best)
         problem = self.problem(slot, log_prior_odds)
@@ -83,6 +88,14 @@ class Variables:
         self._draw(slot, engine, rng)
         if self.tail:
             self._fit_tail(slot)
+
+    def _new_posterior(self, rng: np.random.Generator) -> GreedyPosterior | EnginePosterior:
+        """Made anew each time, so that a model read from its checkpoint goes on as the one that wrote it."""
+        if self.engine == "greedy":
+            return GreedyPosterior(self.greedy)
+        from crl_node.structure.chosen import EnginePosterior  # some engines bring torch or a session
+
+        return EnginePosterior(self.engine, int(rng.integers(2**31)))
 
     def sums(self, slot: int) -> Sums:
         """The statistics that one variable's posterior is computed from: live ones, and what holds of earlier ones."""
@@ -135,7 +148,7 @@ class Variables:
                 stats.rows, residual, prior_std=np.array(prior.std), prior_rows=prior.rows, floor=prior.floor
             )
 
-    def _draw(self, slot: int, engine: GreedyPosterior, rng: np.random.Generator) -> None:
+    def _draw(self, slot: int, engine: SetAverage, rng: np.random.Generator) -> None:
         """Fill set_mean and draw [K, F]: joint samples of term set and weights."""
         problem = engine.problem
         sets = engine.sample(PARTICLES, rng).sets

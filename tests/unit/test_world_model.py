@@ -408,3 +408,37 @@ def test_edges_name_causes_and_effects_by_slot_identity(learned: tuple[WorldMode
     assert (push.cause_slot, push.effect_slot) == (0, 4)
     assert push.terms[0][0].kind == TermKind.PUSH
     assert sorted((e.probability for e in edges), reverse=True) == [e.probability for e in edges]
+
+
+# -- other engines -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["mcmc", "particles"])
+def test_another_engine_finds_the_same_edges(engine: str, learned: tuple[WorldModel, Discs]) -> None:
+    world, model = Discs(lamp=True), WorldModel(ModelConfig(engine=engine), seed=1)
+    model.observe(world.belief(), None)
+    for step in range(240):
+        action = world.act()
+        if world.left == 14:
+            world.velocity[:] = 0.0
+            model.observe(world.belief(), None)
+        world.step(action)
+        model.observe(world.belief(), action)
+        if step % 40 == 39:  # seldom: what is compared is the answer, not the pace
+            model.refresh_all()
+    for pair in (("body", "slot_4.position"), ("body", "slot_7.position"), ("action", "body.position")):
+        assert edge(model, *pair).probability > 0.9
+        assert edge(model, *pair).probability == pytest.approx(edge(learned[0], *pair).probability, abs=0.1)
+    check(model.posterior())
+
+
+def test_a_model_of_another_engine_goes_on_from_its_checkpoint_as_it_was(tmp_path: Path) -> None:
+    def ahead(model: WorldModel) -> str:
+        model.refresh_all()
+        return model.posterior().hash
+
+    world, model = Discs(), WorldModel(ModelConfig(engine="mcmc"), seed=1)
+    model.observe(world.belief(), None)
+    run(model, world, 30)
+    model.save(tmp_path / "model.npz")
+    assert ahead(WorldModel.load(tmp_path / "model.npz")) == ahead(model)
