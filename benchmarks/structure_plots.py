@@ -86,7 +86,9 @@ def calibration(result: dict[str, Any], path: Path) -> None:
             stated = np.array([np.nan if v is None else v for v in found["stated"]])
             true = np.array([np.nan if v is None else v for v in found["true"]])
             label = f"{name}: ECE {found['ece']:.3f}"
-            axis.plot(stated, true, "o-", color=COLOURS.get(name), ms=3, lw=1, label=label)
+            (line,) = axis.plot(stated, true, "-", color=COLOURS.get(name), lw=0.8, label=label)
+            # A bin with few edges says little: its dot is small.
+            axis.scatter(stated, true, s=4.0 * np.log2(1.0 + np.array(found["count"])), color=line.get_color())
         axis.set(xlabel="stated probability", title=title)
         axis.legend(fontsize=7)
     axes[0].set_ylabel("share that is true")

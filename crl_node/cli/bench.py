@@ -17,7 +17,7 @@ from crl_node.parameter_spec import ParameterError
 from crl_node.paths import share
 
 bench_app = typer.Typer(
-    no_args_is_help=True, help="Measure: whole runs, real time, the planner. JSON with `--out`."
+    no_args_is_help=True, help="Measure: whole runs, real time, the planner, structure engines. JSON with `--out`."
 )
 console = Console()
 
