@@ -38,7 +38,10 @@ def discover(
     grow: Annotated[
         bool, typer.Option("--grow/--no-grow", help="Let the grammar propose terms where the residual calls for them.")
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the chains.")] = 0,
+    engine: Annotated[
+        str, typer.Option(help="What computes the posterior: mcmc, exact, greedy, particles, gflownet, amortised.")
+    ] = "mcmc",
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the engine.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON.")] = None,
     figure: Annotated[
         Path | None, typer.Option("--figure", metavar="FILE", help="Write the picture (.png, .svg, .pdf).")
@@ -53,8 +56,11 @@ def discover(
     from crl_node.discovery.discover import DiscoverConfig
     from crl_node.discovery.discover import discover as run
     from crl_node.discovery.table import SeriesError, read
+    from crl_node.structure.engines import ENGINES
 
-    config = DiscoverConfig(degree=degree, grow=1 if grow else 0)
+    if engine not in ENGINES:
+        raise ParameterError(f"there is no structure engine '{engine}'; there are {', '.join(ENGINES)}")
+    config = DiscoverConfig(degree=degree, grow=1 if grow else 0, engine=engine)
     try:
         series = read(file, states=_list(states), actions=_list(actions), environment=environment, dt=dt)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

@@ -119,18 +119,22 @@ class Design:
         longest = max(self.orders)
         return np.concatenate([rows[longest - 1 : -1] for rows in self._stretches()])
 
-    def moments(self, orders: Sequence[int]) -> dict[int, Moments]:
+    def moments(self, orders: Sequence[int], environment: int | None = None) -> dict[int, Moments]:
+        """Statistics of library and tail by stepping order; of one environment alone, in the units of the last call."""
         columns = np.hstack([self.columns(self.terms), self._waves()])
-        # In units of each column's spread: sums of squares of very different size would lose digits.
-        self.unit = np.maximum(columns[self.series.stretch >= 0].std(axis=0), 1e-300)
-        self.unit[~(self.unit > 1e-300)] = 1.0
-        changes = self.changes()
+        changes, chosen = self.changes(), slice(None)
+        if environment is not None:
+            chosen = self.series.environment[self.step_rows()] == environment
+        else:
+            # In units of each column's spread: sums of squares of very different size would lose digits.
+            self.unit = np.maximum(columns[self.series.stretch >= 0].std(axis=0), 1e-300)
+            self.unit[~(self.unit > 1e-300)] = 1.0
         if len(changes) == 0:
             raise SeriesError(f"no stretch of the series is longer than {max(self.orders)} rows: nothing to learn from")
         out = {}
         for order in orders:
             moments = Moments.empty(columns.shape[1], changes.shape[1])
-            moments.add(self.steps(columns / self.unit, order), changes)
+            moments.add(self.steps(columns / self.unit, order)[chosen], changes[chosen])
             out[order] = moments
         return out
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaln, logsumexp
 
 from crl_node.data import Array
+from crl_node.discovery.compare import compare_environments
 from crl_node.discovery.design import Design, spelled
 from crl_node.discovery.draws import draw_laws
 from crl_node.discovery.fit import Fit, FitConfig, edge_inclusion
@@ -19,10 +20,16 @@ from crl_node.discovery.grow import GrowConfig, propose
 from crl_node.discovery.library import parent_mask
 from crl_node.discovery.result import HIGH, LOW, Discovery, law_of
 from crl_node.discovery.table import Series, from_arrays
+from crl_node.structure.engine import Engine
+from crl_node.structure.engines import make_engine
 from crl_node.structure.mcmc import McmcConfig, McmcEngine
 from crl_node.structure.screening import ScreenedEngine
 
 Progress = Callable[[str, float], None]
+
+#: Columns of a variable that an engine works on; others are judged alone.
+MOST_COLUMNS = {"exact": 18, "gflownet": 24, "amortised": 20, "amortised_raw": 20, "particles": 48, "greedy": 64}
+
 
 @dataclass(frozen=True)
 class DiscoverConfig:
@@ -33,6 +40,7 @@ class DiscoverConfig:
     next_values: bool = True  # also consider laws of x(t+1) without an own term
     tail_waves: int = 48  # random Fourier features in the tail, beside the library itself
     grow: int = 1  # rounds in which the grammar may propose terms
+    engine: str = "mcmc"  # a name of `structure.engines`
     draws: int = 400  # joint posterior draws for laws, shares and predictions
     fit: FitConfig = field(default_factory=FitConfig)
     growth: GrowConfig = field(default_factory=GrowConfig)
@@ -93,9 +101,14 @@ class _Run:
             order = fit.choose_order(orders, judges.tolist()) if len(orders) > 1 and judges.size else orders[0]
             self.log_orders = fit.log_orders or {order: 0.0}
         self.order = order
-        engine = ScreenedEngine(lambda: McmcEngine(self.seed, self.config.chains))
+        engine = ScreenedEngine(self._engine, most_columns=MOST_COLUMNS.get(self.config.engine, 96))
         fit.run(order, engine, next_values=self.config.next_values)
         return fit
+
+    def _engine(self) -> Engine:
+        if self.config.engine == "mcmc":
+            return McmcEngine(self.seed, self.config.chains)
+        return make_engine(self.config.engine, self.seed)
 
     def result(self) -> Discovery:
         """Fit, grow the library, fit again, sum up."""
@@ -161,9 +174,15 @@ class _Run:
             states=series.state_names, actions=series.action_names, inclusion=np.clip(inclusion, 0.0, 1.0),
             laws=tuple(laws), shares=np.array(shares), terms=tuple(design.terms), term_inclusion=term_inclusion,
             orders={o: float(np.exp(value - total)) for o, value in self.log_orders.items()}, hypers=tuple(hypers),
-            draws=tuple(all_draws), rows=rows, dt=series.dt, notes=tuple(self.notes),
+            draws=tuple(all_draws), engine=self.config.engine, rows=rows, dt=series.dt, notes=tuple(self.notes),
+            environments=self._environments(fit, term_inclusion),
             seconds=time.perf_counter() - self.began, shift=design.shift, prescale=design.prescale,
         )  # fmt: skip
+
+    def _environments(self, fit: Fit, term_inclusion: Array) -> dict[str, Any] | None:
+        if len(self.series.environment_names) < 2:
+            return None
+        return compare_environments(self.design, fit, self.order, term_inclusion)
 
     def _terms_per_variable(self) -> int:
         """Terms one variable has a part in, in the library of all."""

@@ -60,6 +60,13 @@ class Moments:
             self.gram + other.gram, self.cross + other.cross, self.square + other.square,
         )  # fmt: skip
 
+    def centred(self) -> tuple[Array, Array, Array]:
+        """Gram [P, P], cross [P, D] and squares [D] about the means, in the units of features and changes."""
+        n = max(self.rows, 1.0)
+        gram = self.gram - np.outer(self.feature, self.feature) / n
+        cross = self.cross - np.outer(self.feature, self.change) / n
+        return gram, cross, np.maximum(self.square - np.square(self.change) / n, 0.0)
+
     def standardised(self) -> Standardised:
         """Features and changes about their means, features in units of their standard deviation."""
         n = max(self.rows, 1.0)
@@ -69,12 +76,12 @@ class Moments:
         # A difference of two large numbers: what is left of a constant column is rounding, not variance.
         varies = variance > 1e-9 * np.maximum(raw / n, 1e-300)
         std = np.where(varies, np.sqrt(np.maximum(variance, 1e-300)), 1.0)
-        gram = (self.gram - n * np.outer(mean, mean)) / std[:, None] / std[None]
+        gram, cross, spread = self.centred()
+        gram = gram / std[:, None] / std[None]
         gram[~varies] = 0.0
         gram[:, ~varies] = 0.0
-        cross = (self.cross - n * np.outer(mean, centre)) / std[:, None]
+        cross = cross / std[:, None]
         cross[~varies] = 0.0
-        spread = np.maximum(self.square - n * np.square(centre), 0.0)
         moving = spread > 1e-12 * np.maximum(self.square, 1e-300)
         return Standardised(
             self.rows, mean, std, varies, centre, np.where(moving, spread, 0.0), gram,

@@ -112,6 +112,30 @@ def test_the_same_seed_gives_the_same_answer(base: tuple[System, Discovery]) -> 
     assert again.laws == found.laws
 
 
+def test_a_changed_mechanism_is_named_and_the_others_are_not() -> None:
+    rng = np.random.default_rng(4)
+    x = np.zeros((600, 3))
+    for t in range(599):
+        push = 0.5 if t < 300 else -0.4
+        x[t + 1] = 0.7 * x[t] + [push * x[t, 1], 0.0, 0.4 * x[t, 1]] + 0.3 * rng.normal(size=3)
+    found = discover(x, environment=np.where(np.arange(600) < 300, "dry", "wet"), config=QUICK)
+    assert found.environments is not None
+    invariant = {(t["variable"], t["term"]): t["invariant"] for t in found.environments["terms"]}
+    assert invariant["x0", "x1"] < 0.05
+    assert invariant["x2", "x1"] > 0.8
+    assert invariant["x1", "x1"] > 0.8
+    assert [s for s in found.environments["sentences"] if s.startswith("x1 in the law of x0 changed in 'wet'")]
+    assert discover(x[:300], config=QUICK).environments is None
+
+
+@pytest.mark.parametrize("engine", ["exact", "greedy", "particles"])
+def test_another_engine_finds_the_same_graph(engine: str, base: tuple[System, Discovery]) -> None:
+    system, found = base
+    other = discover(system.states, system.actions, config=DiscoverConfig(draws=50, grow=0, engine=engine))
+    assert auroc(system.graph, other.inclusion) > 0.97
+    assert np.abs(other.inclusion - found.inclusion).mean() < 0.05
+
+
 # -- bad input: a clear sentence or a wide posterior, never a confident wrong one, no warning from the arithmetic --
 
 
