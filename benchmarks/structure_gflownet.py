@@ -1,6 +1,6 @@
 """The GFlowNet and the amortised policy against exact enumeration, and side by side with torchgfn.
 
-`python benchmarks/structure_gflownet.py [--problems 60] [--columns 14] [--seconds 20] [--out FILE]` prints JSON.
+`python -m benchmarks.structure_gflownet [--problems 60] [--columns 14] [--seconds 20] [--out FILE]` prints JSON.
 torchgfn is needed for its rows only (`pip install --no-deps -r requirements/bench.txt`); without it they say so.
 Seconds are processor time of this process, so they hold on a busy machine too (caches shared with others aside).
 """
@@ -72,9 +72,10 @@ def _timed(engine: Engine, problems: list[Problem]) -> tuple[float, Array]:
     return time.process_time() - began, inclusion
 
 
-def agreement(problems: int = 60, columns: int = 14, config: DrawConfig | None = None) -> list[dict[str, Any]]:
-    """One row per engine: JSD to exact, largest error of an inclusion probability, modes found, seconds a problem."""
-    config = config or DrawConfig(columns=columns)
+def agreement(problems: int = 60, columns: int = 14, kinds: str = "") -> list[dict[str, Any]]:
+    """One row per engine (whose name begins with `kinds`): JSD to exact, largest error of an inclusion probability,
+    modes found, seconds a problem."""
+    config = DrawConfig(columns=columns)
     makers: dict[str, Any] = {
         "gflownet": lambda: GFlowNetEngine(0),
         "gflownet, untrained": lambda: GFlowNetEngine(0, GFlowNetConfig(rounds=0)),
@@ -82,6 +83,7 @@ def agreement(problems: int = 60, columns: int = 14, config: DrawConfig | None =
         "amortised, corrected with 32 sets": lambda: AmortisedEngine(samples=32),
         "amortised, corrected with 512 sets": lambda: AmortisedEngine(samples=512),
     }
+    makers = {name: make for name, make in makers.items() if name.startswith(kinds)}
     found: dict[str, dict[str, list[float]]] = {n: {"jsd": [], "error": [], "seconds": [], "modes": []} for n in makers}
     total = 0
     for number in range(problems):
@@ -264,11 +266,12 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=60)
     parser.add_argument("--columns", type=int, default=14)
     parser.add_argument("--seconds", type=float, default=20.0, help="that torchgfn gets a problem")
-    parser.add_argument("--only", choices=["agreement", "warm", "speed", "twins", "torchgfn"], default=None)
+    parser.add_argument("--only", choices=["gflownet", "amortised", "warm", "speed", "twins", "torchgfn"], default=None)
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     parts: dict[str, Any] = {
-        "agreement": lambda: agreement(options.problems, options.columns),
+        "gflownet": lambda: agreement(options.problems, options.columns, "gflownet"),
+        "amortised": lambda: agreement(options.problems, options.columns, "amortised"),
         "warm": lambda: warm(max(options.problems // 3, 1), options.columns),
         "speed": lambda: amortised_speed(options.columns),
         "twins": twins,
