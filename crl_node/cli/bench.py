@@ -204,3 +204,33 @@ def structure(
         parts.split(","), engines.split(","), out, seed=seed, quick=quick, again=again, modules=_module, console=console
     )
     _write(result, out / "structure.json")
+
+
+@bench_app.command()
+def environments(
+    seeds: Annotated[str, typer.Option(help="Seeds like 0-4 or 0,2.")] = "0-2",
+    worlds: Annotated[bool, typer.Option(help="Also the changing world (minutes a seed).")] = False,
+    folder: Annotated[Path, typer.Option(help="Recorded logs; missing ones are recorded.")] = Path("runs/logs"),
+    out: Out = None,
+) -> None:
+    """What is invariant: calibration, PC against the posterior on time series, the changing world. Plot beside JSON."""
+    module, numbers = _module("environments"), _numbers(seeds)
+    result: dict[str, Any] = {"machine": _module("runs").machine_load()}
+    console.print("calibration of P(invariant) on problems from its prior …")
+    result["calibration"] = module.calibration(numbers)
+    console.print(f"calibration error {_text(result['calibration']['calibration_error'])}")
+    console.print("edges of linear time series, PC and the posterior …")
+    result["pc"] = module.against_pc(numbers)
+    if result["pc"]["note"]:
+        console.print(result["pc"]["note"], style="yellow")
+    if worlds:
+        result["worlds"] = {"states": True, "rows": []}
+        for number, seed in enumerate(numbers, 1):
+            console.print(f"[{number}/{len(numbers)}] the changing world, seed {seed} …", markup=False)
+            result["worlds"]["rows"] += module.worlds([seed], folder)["rows"]
+        result["worlds_pc"] = module.worlds_against_pc(numbers, folder)
+    console.print_json(json.dumps(result, default=str))
+    _write(result, out)
+    if out is not None:
+        module.plot(result, out.with_suffix(".png"))
+        console.print(f"written: {out.with_suffix('.png')}")
