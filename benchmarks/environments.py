@@ -235,6 +235,61 @@ def worlds_against_pc(seeds: list[int], folder: Path, *, steps: int = 600) -> di
     return {"steps": steps, "rows": rows}
 
 
+def recovery(
+    seed: int, folder: Path, *, change: int = 1200, after: tuple[int, ...] = (25, 50, 100, 200, 400)
+) -> dict[str, Any]:
+    """One-step errors on held-out steps after `change` (a step; 1200: the lamp is rewired), by steps learned since.
+
+    `anew`: only what changed is learned anew (an environment begins); `scratch`: everything is; `on`: nobody noticed.
+    RMSE of brightness over all slots, and of position, mm, over things that move, in 150 steps from `change` + 440 on.
+    """
+    sys.path.insert(0, str(Path(__file__).parent))
+    import copy
+
+    import belief_logs
+
+    from crl_node.simulator.world import load_world
+    from crl_node.world_model import ModelConfig, WorldModel
+
+    world = load_world("changing")
+    log = belief_logs.get("changing", seed, 240.0, folder, states=True)
+    config = ModelConfig(wall=(*world.table.x, *world.table.y))
+    model = WorldModel(config)
+    for t, (belief, action) in enumerate(log.transitions(0, change)):
+        model.observe(belief, action)
+        if t % 40 == 0:
+            model.refresh()
+    model.refresh_all()
+    models = {"anew": copy.deepcopy(model), "on": model, "scratch": WorldModel(config)}
+    models["anew"].begin_environment("after")
+    out: dict[str, Any] = {"seed": seed, "change": change, "steps": list(after)}
+    for name, each in models.items():
+        light, place = [], []
+        for t in range(change, change + after[-1] + 1):
+            each.observe(log.beliefs[t], log.actions[t - 1])
+            if t - change in after:
+                each.refresh_all()
+                each.refresh_all()
+                errors = _errors(each, log, change + 440, change + 590)
+                light.append(errors[0])
+                place.append(errors[1])
+        out[name] = {"brightness": light, "position_mm": place}
+    return out
+
+
+def _errors(model: Any, log: Any, start: int, stop: int) -> tuple[float, float]:
+    light: list[float] = []
+    place: list[float] = []
+    for t in range(start, stop):
+        before, after = log.beliefs[t], log.beliefs[t + 1]
+        mean, _ = model.predict(before, log.actions[t])
+        step = after.mean - before.mean
+        light += np.square(step[1:, 4] - mean[1:, 2]).tolist()
+        moving = np.linalg.norm(step[1:, :2], axis=1) > 0.002
+        place += np.square(1e3 * (step[1:, :2] - mean[1:, :2])[moving]).sum(axis=1).tolist()
+    return float(np.sqrt(np.mean(light))), float(np.sqrt(np.mean(place))) if place else float("nan")
+
+
 def _touches(mechanism: Any, change: Any, log: Any, belief: Any) -> bool:
     """The mechanism belongs to the things the change speaks of (slots are matched to things by their last places)."""
     names = {change.thing, change.a, change.b, change.lamp} - {""}

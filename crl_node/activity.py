@@ -13,16 +13,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from crl_node.data import ACTION_PARENT, MAX_SLOTS, STATE_SIZE, Array, Belief, Edge
+from crl_node.data import ACTION_PARENT, MAX_SLOTS, STATE_SIZE, Array, Belief, Edge, TermKind
 from crl_node.mechanisms import terms
 from crl_node.mechanisms.statistics import FREE
 from crl_node.world_model import WorldModel
 
 #: Terms less probable than this do not count.
-LEAST_TERM = 0.01
+LEAST_TERM = 0.02
 #: Draws of the state; antithetic, the same in every call: the answer is a function of belief and action.
-DRAWS = 64
+DRAWS = 32
+#: m, nothing comes nearer in one step (`ModelConfig.most_step` and the command of a fast arm).
+FARTHEST_STEP = 0.12
 _HALF = np.random.default_rng(20240611).standard_normal((DRAWS // 2, MAX_SLOTS, STATE_SIZE))
 _NORMAL = np.concatenate([_HALF, -_HALF])
 
@@ -37,6 +40,15 @@ def acting(
         phi = terms.features(table, state, action, body_step, scene)
         hits += np.linalg.norm(weight[:, None] * phi, axis=1) > least
     return np.asarray(hits / len(states))
+
+
+def _within_reach(table: terms.TermTable, mean: Array, covariance: Array) -> NDArray[np.bool_]:
+    """[P] False for contact terms whose ends are too far apart in every draw: most, and they need no computing."""
+    contact = np.isin(table.kind, (TermKind.PUSH, TermKind.DRAG))
+    j = np.maximum(table.parent, 0)
+    distance = np.linalg.norm(mean[table.target, :2] - mean[j, :2], axis=1)
+    spread = np.sqrt(np.trace(covariance[:, :2, :2], axis1=1, axis2=2))
+    return ~contact | (distance < table.length + FARTHEST_STEP + 5.0 * (spread[table.target] + spread[j]))
 
 
 def drawn_states(mean: Array, covariance: Array) -> Array:
@@ -74,7 +86,11 @@ def graph_now(model: WorldModel, belief: Belief, action: Array) -> tuple[Edge, .
         table = terms.TermTable(columns.kind[f], target.astype(np.int32), columns.parent[f], lengths[target, f])
         included = np.minimum(block.inclusion[target, f], 1.0)
         weight = block.mean[target, f] / block.inclusion[target, f]
-        share = acting(table, weight, block.noise[target, FREE], states, action, body_step, scene)
+        least, share = block.noise[target, FREE], np.zeros(len(table))
+        near = _within_reach(table, mean, covariance)
+        if near.any():
+            picked = terms.TermTable(*(getattr(table, name)[near] for name in ("kind", "target", "parent", "length")))
+            share[near] = acting(picked, weight[near], least[near], states, action, body_step, scene)
         for i, parent in {(int(i), int(columns.parent[k])) for i, k in zip(target, f, strict=True)}:
             mine = (target == i) & (columns.parent[f] == parent)
             by_group = np.bincount(columns.group[f[mine]], included[mine] * share[mine])

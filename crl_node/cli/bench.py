@@ -228,6 +228,7 @@ def environments(
         for number, seed in enumerate(numbers, 1):
             console.print(f"[{number}/{len(numbers)}] the changing world, seed {seed} …", markup=False)
             result["worlds"]["rows"] += module.worlds([seed], folder)["rows"]
+        result["recovery"] = [module.recovery(seed, folder) for seed in numbers]
         result["worlds_pc"] = module.worlds_against_pc(numbers, folder)
     console.print_json(json.dumps(result, default=str))
     _write(result, out)
