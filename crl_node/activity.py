@@ -48,7 +48,7 @@ def _within_reach(table: terms.TermTable, mean: Array, covariance: Array) -> NDA
     j = np.maximum(table.parent, 0)
     distance = np.linalg.norm(mean[table.target, :2] - mean[j, :2], axis=1)
     spread = np.sqrt(np.trace(covariance[:, :2, :2], axis1=1, axis2=2))
-    return ~contact | (distance < table.length + FARTHEST_STEP + 5.0 * (spread[table.target] + spread[j]))
+    return np.asarray(~contact | (distance < table.length + FARTHEST_STEP + 5.0 * (spread[table.target] + spread[j])))
 
 
 def drawn_states(mean: Array, covariance: Array) -> Array:

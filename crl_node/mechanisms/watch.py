@@ -1,7 +1,7 @@
 """Noticing by itself that a mechanism changed: the last window of steps against everything before it.
 
 Windows do not overlap. When one is full it is judged while the next one fills, one variable per call, so that the
-work of a step stays bounded. The judgement is the one between environments (`comparison.compare`), with more tolerance.
+work of a step stays bounded. The judgement is the one between environments (`comparison.compare`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class WatchConfig:
 
     window: int = 300  # steps
     warm_up: int = 600  # steps of an environment before its first window is judged
-    certainty: float = 0.99  # probability of a change from which on it is acted on
-    prior: ChangeConfig = ChangeConfig(change_rate=0.01, tolerance=0.5)
+    certainty: float = 0.95  # probability of a change from which on it is acted on
+    prior: ChangeConfig = ChangeConfig(change_rate=0.02, tolerance=0.25)
 
 
 class Watch:

@@ -12,6 +12,7 @@ from crl_node.data import TermKind
 from crl_node.mechanisms import grammar
 from crl_node.mechanisms.environments import MOST_ENVIRONMENTS, renamed, sums_of
 from crl_node.mechanisms.statistics import Statistics
+from crl_node.mechanisms.watch import Watch, WatchConfig
 from crl_node.metrics import calibration_error
 from crl_node.structure.environments import (
     Invariance,
@@ -23,7 +24,7 @@ from crl_node.structure.environments import (
 )
 from crl_node.structure.evidence import log_evidence, make_conjugate_problem, make_problem
 from crl_node.structure.exact import ExactPosterior
-from crl_node.structure.variables import BRIGHTNESS_NOISE, Variables
+from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE, Variables
 from crl_node.world_model import ModelConfig, WorldModel
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -183,7 +184,9 @@ COLUMNS = grammar.BRIGHTNESS
 ODDS = np.where(np.isin(COLUMNS.parent, (-1, OLD, NEW)), -1.5, -np.inf)
 
 
-def lamp_steps(variables: Variables, rng: np.random.Generator, button: int, steps: int) -> None:
+def lamp_steps(
+    variables: Variables, rng: np.random.Generator, button: int, steps: int, watch: Watch | None = None
+) -> None:
     """A lamp (slot 3) that follows `button`; both buttons are pressed now and then, independently."""
     light = 0.0
     decay = np.flatnonzero(COLUMNS.kind == TermKind.DECAY)
@@ -200,8 +203,12 @@ def lamp_steps(variables: Variables, rng: np.random.Generator, button: int, step
         step = 0.7 * (pressed[button] - light) + 0.03 * rng.standard_normal()
         change = np.zeros((12, 1))
         change[LAMP, 0] = step
-        variables.statistics.add(phi, change, np.zeros(12, int), (np.arange(12) == LAMP).astype(float))
+        weight = (np.arange(12) == LAMP).astype(float)
+        variables.statistics.add(phi, change, np.zeros(12, int), weight)
         light += step
+        if watch is not None:
+            watch.filling[1].add(phi, change, np.zeros(12, int), weight)
+            watch.stepped(np.array([0, LAMP]))
 
 
 def lit_by(values: np.ndarray, button: int) -> float:
@@ -302,6 +309,35 @@ def test_taking_a_part_out_of_statistics_undoes_adding_it() -> None:
     total.merge(part)
     np.testing.assert_allclose(total.without(part).gram, part.gram)
     assert total.without(None) is total
+
+
+def watched(button: int) -> tuple[Watch, Variables]:
+    """A watch whose second window holds a lamp that follows `button`, after one that followed the old button."""
+    variables, rng = Variables(COLUMNS, BRIGHTNESS_NOISE), np.random.default_rng(3)
+    watch = Watch((Variables(grammar.MOTION, MOTION_NOISE), variables), WatchConfig(window=100, warm_up=150))
+    lamp_steps(variables, rng, OLD, 100, watch)
+    variables.refresh(LAMP, ODDS, rng)
+    assert watch.judge_next((MOTION_ODDS, ALL_ODDS)) is None  # still warming up
+    lamp_steps(variables, rng, button, 100, watch)
+    return watch, variables
+
+
+MOTION_ODDS = np.full((12, len(grammar.MOTION)), -1.5)
+ALL_ODDS = np.tile(ODDS, (12, 1))
+
+
+def test_the_watch_notices_a_rewired_lamp_and_nothing_when_nothing_changed() -> None:
+    watch, variables = watched(NEW)
+    found = [watch.judge_next((MOTION_ODDS, ALL_ODDS)) for _ in range(4)]
+    (alarm,) = [f for f in found if f is not None]
+    assert alarm[:2] == (1, LAMP) and alarm[3] > 0.95
+    assert alarm[2] in [COLUMNS.of_group(TermKind.LIT_BY, b) for b in (OLD, NEW)]
+    variables.begin_environment(watch.recent()[1])
+    variables.refresh(LAMP, ODDS, np.random.default_rng(0))
+    assert variables.environments.past[0].rows.sum() == variables.statistics.rows.sum() == 100
+    assert lit_by(variables.inclusion[LAMP], NEW) > 0.9
+    quiet, _ = watched(OLD)
+    assert [quiet.judge_next((MOTION_ODDS, ALL_ODDS)) for _ in range(4)] == [None] * 4
 
 
 # -- the whole model --------------------------------------------------------------------------------------------------
