@@ -24,7 +24,7 @@ class WatchConfig:
 
     window: int = 300  # steps
     warm_up: int = 600  # steps of an environment before its first window is judged
-    certainty: float = 0.95  # probability of a change from which on it is acted on
+    certainty: float = 0.99  # probability of a change from which on it is acted on
     prior: ChangeConfig = ChangeConfig(change_rate=0.02, tolerance=0.25)
 
 

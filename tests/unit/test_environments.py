@@ -314,7 +314,8 @@ def test_taking_a_part_out_of_statistics_undoes_adding_it() -> None:
 def watched(button: int) -> tuple[Watch, Variables]:
     """A watch whose second window holds a lamp that follows `button`, after one that followed the old button."""
     variables, rng = Variables(COLUMNS, BRIGHTNESS_NOISE), np.random.default_rng(3)
-    watch = Watch((Variables(grammar.MOTION, MOTION_NOISE), variables), WatchConfig(window=100, warm_up=150))
+    config = WatchConfig(window=100, warm_up=150, certainty=0.95)
+    watch = Watch((Variables(grammar.MOTION, MOTION_NOISE), variables), config)
     lamp_steps(variables, rng, OLD, 100, watch)
     variables.refresh(LAMP, ODDS, rng)
     assert watch.judge_next((MOTION_ODDS, ALL_ODDS)) is None  # still warming up
