@@ -35,7 +35,7 @@ class RobotSession(Session):
     def _keep_inputs(self) -> str:
         source = robot_source(self.options)
         shutil.copyfile(profile_path(self.options.robot), self.out / "robot.yaml")
-        shutil.copyfile(source.calibration.path, self.out / "camera.yaml")
+        shutil.copyfile(source.calibration.path, self.out / "camera_before.yaml")
         return "mock" if self.options.mock else "robot"
 
     def _environment(self, domain_id: int) -> dict[str, str]:

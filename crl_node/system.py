@@ -225,6 +225,18 @@ def robot_nodes(options: RobotOptions) -> list[NodeSpec]:
     return [checked(spec) for spec in [*hardware, *specs, managed]]
 
 
+def calibration_nodes(options: RobotOptions, measurements: Path, touch: float, columns: int) -> list[NodeSpec]:
+    """Gate and calibrator in the planner's place, manager last; with a mock before them."""
+    source = robot_source(options)
+    calibrator = {"robot": options.robot, "out": str(measurements), "touch_depth": touch, "columns": columns}
+    specs = [
+        NodeSpec("gate", "gate", {"profile": options.robot, "planner": "calibrator"}, source.remappings),
+        NodeSpec("calibrator", "calibrator", calibrator, source.remappings),
+    ]
+    hardware = [mock_node(options, source)] if options.mock else []
+    return [checked(spec) for spec in [*hardware, *specs, _manager(options, specs)]]
+
+
 @dataclass(frozen=True)
 class RobotSource:
     """Where a robot's data come from, once profile and options are put together."""

@@ -72,6 +72,66 @@ def robot_check(
     console.print("ready" + ("" if live else "; with the robot running: the same with --live"), style="green")
 
 
+@robot_app.command("calibrate")
+def robot_calibrate(
+    profile: Profile,
+    mock: Mock = False,
+    write: Annotated[Path | None, typer.Option(help="The camera's file; default: camera.yaml in --out.")] = None,
+    touch: Annotated[
+        float, typer.Option(min=0.0, max=0.1, help="Feel for the table this far (m) below where it should be; 0: not.")
+    ] = 0.0,
+    focal: Annotated[bool, typer.Option("--focal", help="Find the focal length too.")] = False,
+    columns: Annotated[int, typer.Option(min=2, max=20, help="Places along x and y, at three heights.")] = 4,
+    camera: Annotated[str, typer.Option(metavar="NAME|FILE", help="Lens and table; default: the profile's.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of logs and measurements.")] = None,
+    params_file: Annotated[Path | None, typer.Option(help="ROS params file; wins over everything else.")] = None,
+    namespace: Annotated[str, typer.Option(help="ROS namespace of our nodes.")] = "",
+) -> None:
+    """Find out where the camera and the table are, by moving the arm in view. The arm moves, through the gate.
+
+    The profile's `marker`, a ball of one colour, must be on the tool, and nothing on the table.
+    """
+    from datetime import datetime
+
+    from crl_node.arm.hand_eye import CalibrationFailedError
+    from crl_node.parameter_spec import ParameterError
+    from crl_node.robot_calibration import CalibrationSession, calibrate, plane_line, probing_profile
+    from crl_node.supervisor import NodeFailedError
+    from crl_node.system import RobotOptions
+
+    folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}_{Path(profile).stem}_calibration"
+    moved = str(probing_profile(profile, touch, folder).absolute()) if touch > 0 else profile
+    options = RobotOptions(
+        robot=moved, mock=mock, out=folder, camera=camera, seconds=1.0,
+        mock_parameters={"draw_marker": True, "things": 0},
+    )  # fmt: skip
+    session = CalibrationSession(options, namespace=namespace, params_file=params_file, touch=touch, columns=columns)
+    written = write or folder / "camera.yaml"
+
+    def tell(text: str) -> None:
+        console.print(escape(text), soft_wrap=True)
+
+    try:
+        result = calibrate(session, profile, written, fit_focal=focal, on_event=tell)
+    except (CalibrationFailedError, NodeFailedError) as error:
+        raise ParameterError(str(error)) from error
+    estimate, plane = result.camera, result.plane
+    for sentence in result.missed:
+        console.print(f"left out: {escape(sentence)}", style="yellow", soft_wrap=True)
+    console.print(
+        f"camera from {estimate.poses} places: reprojection {estimate.reprojection:.2f} px, place +- "
+        f"{estimate.position_sigma * 1e3:.1f} mm, direction +- {estimate.angle_sigma * 57.2958:.2f} degrees",
+        soft_wrap=True,
+    )
+    if plane is not None:
+        console.print(
+            f"table from {plane.touches} touches: height +- {plane.height_sigma * 1e3:.2f} mm, residual "
+            f"{plane.residual * 1e3:.2f} mm; put this into the profile:\n{plane_line(plane)}",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+    tell(f"written: {result.written}; name it in the profile's camera.calibration")
+
+
 @robot_app.command("run")
 def robot_run(
     profile: Profile,
