@@ -16,7 +16,9 @@ _THERE = 0.003
 #: Speed towards a place per metre of distance, 1/s; and while feeling for the table, m/s.
 _APPROACH, _FEEL = 3.0, 0.01
 #: The tip has met something when it stays this far above where it is sent, m, for so many ticks.
-_MET, _TICKS = 0.002, 3
+_MET, _TICKS = 0.002, 4
+#: A tip that moves less than this in a tick stands still, m.
+_STILL = 0.0003
 #: Height above the expected table at which feeling begins, m, and how far from the workspace's edge, as a share.
 _HOVER, _INSET = 0.012, 0.15
 
@@ -70,6 +72,7 @@ class Visitor:
         self._arrived: float | None = None
         self._height = profile.tip_height
         self._met = 0
+        self._last: float | None = None  # m, the tip's height a tick ago
 
     @property
     def place(self) -> Place | None:
@@ -126,7 +129,12 @@ class Visitor:
         if self._height > _HOVER:
             self._height = max(_HOVER, self._height - 0.004)
             return
-        self._met = self._met + 1 if tip[2] - self._height > _MET and self._height < _HOVER - _MET else 0
+        still = self._last is not None and abs(tip[2] - self._last) < _STILL
+        self._last = float(tip[2])
+        behind = tip[2] - self._height > _MET
+        self._met = self._met + 1 if behind and still and tip[2] < _HOVER + _MET else 0
+        if behind and self._met < _TICKS:
+            return  # it comes, or it has met something
         if self._met >= _TICKS:
             self.measurements.touches.append(tip)
             self._next()
@@ -134,6 +142,10 @@ class Visitor:
             self._miss(f"no table down to {-self._depth * 1e3:.0f} mm")
         else:
             self._height -= _FEEL * self.profile.command_duration
+
+    def disturbed(self) -> None:
+        """The gate held: a tip that did not move then has not met anything for it."""
+        self._met = 0
 
     def _miss(self, why: str) -> None:
         place = self.place

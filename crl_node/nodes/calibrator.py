@@ -81,6 +81,8 @@ class CalibratorNode(ManagedNode):
     def _on_executed(self, message: CommandMessage) -> None:
         """Go on from what the gate made of a command."""
         command = convert.command_from_message(message)
+        if command.hold:
+            self.visitor.disturbed()
         if command.trajectory is not None and command.sequence != self._sequence:
             self.visitor.commander.adopt(command.trajectory, command.stamp)
 

@@ -94,8 +94,9 @@ def test_camera_and_table_are_found_within_millimetres(name: str, tmp_path: Path
     ] + [abs(_height(plane.plane, *middle) - _height(TRUE_PLANE, *middle))]  # fmt: skip
     print(
         f"{name}: camera {distance * 1e3:.2f} mm, {np.degrees(angle):.3f} degrees (sigma "
-        f"{estimate.position_sigma * 1e3:.2f} mm, {np.degrees(estimate.angle_sigma):.3f}), reprojection {estimate.reprojection:.2f} px, table "
-        f"{max(errors) * 1e3:.2f} mm (residual {plane.residual * 1e3:.2f}), {len(refused)} commands refused"
+        f"{estimate.position_sigma * 1e3:.2f} mm, {np.degrees(estimate.angle_sigma):.3f}), reprojection "
+        f"{estimate.reprojection:.2f} px, table {max(errors) * 1e3:.2f} mm (residual {plane.residual * 1e3:.2f}), "
+        f"{len(refused)} commands refused"
     )
     assert distance < 0.010 and angle < np.radians(0.5)
     assert distance < 5 * estimate.position_sigma + 0.003
