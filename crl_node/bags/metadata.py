@@ -15,6 +15,13 @@ VERSION = 9
 FILE_NAME = "metadata.yaml"
 #: Name of the MCAP metadata record with our custom_data: every file says by itself what it belongs to.
 RECORD = "crl_node"
+#: The recorder's own counts, kept up to date beside the files.
+COUNTS = "recorder.json"
+#: Entries of our custom_data, each JSON: parameters by full node name; versions of packages; recorded topic by the name
+#: that the nodes give it; counts by topic; the newest posterior.
+PARAMETERS, VERSIONS, ROLES, TOPICS, MODEL = (
+    "crl_node.parameters", "crl_node.versions", "crl_node.roles", "crl_node.topics", "crl_node.model",
+)  # fmt: skip
 
 
 class BagError(RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def recover_bag(folder: Path, out: Path | None = None) -> Recovered:
         for topic in result.topics:
             topics.setdefault(topic.name, topic)
     old = metadata.read(folder)
-    custom |= old.get("custom_data") or {}
+    custom = _counts(folder) | custom | (old.get("custom_data") or {})
     notes = [r.note for r in results if r.note]
     if not old:
         notes.append(f"{metadata.FILE_NAME} was missing or unreadable; written anew from the files")
@@ -92,6 +93,15 @@ def recover_bag(folder: Path, out: Path | None = None) -> Recovered:
         out or folder, sum(r.file.messages for r in results), len(results),
         tuple(r.file.path for r in results if r.rewritten), tuple(notes),
     )  # fmt: skip
+
+
+def _counts(folder: Path) -> dict[str, str]:
+    """The counts and the model version that a killed recorder had noted beside the files."""
+    try:
+        noted = json.loads((folder / metadata.COUNTS).read_text(encoding="utf8"))
+        return {metadata.TOPICS: json.dumps(noted["topics"]), metadata.MODEL: json.dumps(noted.get("model") or {})}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # it was killed before it noted any
 
 
 def repair_bag(folder: Path) -> list[str]:

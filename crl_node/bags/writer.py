@@ -91,7 +91,7 @@ class BagWriter:
     @property
     def counts(self) -> dict[str, int]:
         """Messages written by topic, earlier files of a resumed bag included."""
-        return {t: sum(f.counts.get(t, 0) for f in self._files) for t in self._topics}
+        return {t: sum(f.counts.get(t, 0) for f in self._files) for t in list(self._topics)}
 
     @property
     def earlier(self) -> dict[str, int]:
@@ -172,13 +172,15 @@ class BagWriter:
         self._check_space()
 
     def close(self, custom: Mapping[str, str] | None = None) -> None:
-        """Write the index and the final `metadata.yaml`; `custom` goes into its custom_data."""
-        if custom:
-            self.custom.update(custom)
-        if self._writer is None:
+        """Write the index and the final `metadata.yaml` with `custom` in it; `custom` also after a first close."""
+        if self._writer is None and not custom:
             return
+        self.custom.update(custom or {})
         try:
-            self._finish()
+            if self._writer is not None:
+                if custom:
+                    self._writer.add_metadata(RECORD, dict(self.custom))
+                self._finish()
             self._write_metadata()
         except OSError as error:
             raise DiskFullError(

@@ -11,11 +11,14 @@ import typer
 from rich.console import Console
 
 from crl_node import __version__
+from crl_node.cli.bag import bag_app
 from crl_node.cli.bench import bench_app
 from crl_node.cli.discover import discover
 from crl_node.cli.params import params
 from crl_node.cli.robot import robot_app
 from crl_node.cli.soak import soak
+from crl_node.cli.record import record
+from crl_node.cli.replay import replay
 from crl_node.parameter_spec import ParameterError
 
 console = Console()
@@ -44,6 +47,9 @@ app.command()(discover)
 app.command()(soak)
 app.command()(params)
 app.add_typer(robot_app, name="robot")
+app.add_typer(bag_app, name="bag")
+app.command()(record)
+app.command()(replay)
 
 
 class Policy(StrEnum):
@@ -56,9 +62,11 @@ class Policy(StrEnum):
 
 def user_errors() -> tuple[type[Exception], ...]:
     """Exceptions whose text is written for the user."""
+    from crl_node.bags.metadata import BagError
+    from crl_node.replay.settings import ReplayError
     from crl_node.yaml_fields import FieldError
 
-    found: list[type[Exception]] = [ParameterError, FieldError]
+    found: list[type[Exception]] = [ParameterError, FieldError, BagError, ReplayError]
     if "crl_node.report.build" in sys.modules:
         from crl_node.report.build import ReportError
 

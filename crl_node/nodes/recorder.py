@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import queue
-import threading
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,37 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
+from crl_node.bags import metadata
 from crl_node.bags.definitions import DefinitionError
-from crl_node.bags.metadata import BagError, TopicInfo, write_text
+from crl_node.bags.metadata import (
+    COUNTS,
+    MODEL,
+    PARAMETERS,
+    ROLES,
+    TOPICS,
+    VERSIONS,
+    BagError,
+    TopicInfo,
+    write_text,
+)
+from crl_node.bags.profile import RecordProfile, load_record_profile
 from crl_node.bags.sent import SentCounter
+from crl_node.bags.thread import WriterThread
 from crl_node.bags.writer import BagWriter
 from crl_node.nodes.base import ManagedNode, run
+from crl_node.nodes.settings_listener import SettingsListener
+from crl_node.session import versions
 
-#: Words that may follow topic and type in the parameter `topics`.
-OPTIONS = ("transient_local", "best_effort")
 #: How often counts are written beside the bag and told to /diagnostics, s.
 REPORT_PERIOD = 2.0
+#: How often new topics and nodes are looked for, s.
+LOOK_PERIOD = 0.5
+POSTERIOR = "crl_interfaces/msg/Posterior"
 
 
 @dataclass
@@ -36,21 +54,8 @@ class Channel:
     info: TopicInfo
     subscription: Subscription | None = None
     counter: SentCounter = field(default_factory=SentCounter)
-    dropped: int = 0  # the disk was too slow, or recording had stopped
     note: str = ""
-
-
-def parse_topic(entry: str) -> TopicInfo:
-    """'topic type [transient_local] [best_effort]' as TopicInfo; ValueError with a sentence otherwise."""
-    words = entry.split()
-    if len(words) < 2 or words[1].count("/") != 2 or set(words[2:]) - set(OPTIONS):
-        raise ValueError(
-            f"recorder topic '{entry}' must read 'topic package/msg/Type [{'] ['.join(OPTIONS)}]', "
-            "for example 'joint_states sensor_msgs/msg/JointState'"
-        )
-    return TopicInfo(
-        words[0], words[1], reliable="best_effort" not in words, transient_local="transient_local" in words
-    )
+    last: bytes = b""  # the newest message, of posteriors only
 
 
 def message_class(type_name: str) -> Any:
@@ -67,50 +72,77 @@ class Recorder(ManagedNode):
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
-        self._writer: BagWriter | None = None
-        self._thread: threading.Thread | None = None
-        self._queue: queue.SimpleQueue[tuple[str, bytes, int, int, int] | threading.Event | None]
-        self._waiting_bytes = 0
-        self._lock = threading.Lock()
+        self._bag: WriterThread | None = None
         self._recording = False
-        self._stopped_because = ""
-        self._reported: set[str] = set()
+        self._before: dict[str, int] = {}  # messages sent while an earlier recorder wrote to the bag
+        self._profile = RecordProfile()
+        self._settings: SettingsListener | None = None
+        self._clockwork: list[Any] = []
         super().__init__("recorder")
+        if self.params.autostart and not (self._alone("configure") and self._alone("activate")):
+            raise ValueError("the recorder could not start by itself; its log says why")
+
+    def _alone(self, transition: str) -> bool:
+        """Do a transition without a manager; True when it succeeded."""
+        return bool(getattr(self, f"trigger_{transition}")() == TransitionCallbackReturn.SUCCESS)
 
     # -- lifecycle --
 
     def setup(self) -> None:
-        self._channels, self._queue, self._waiting_bytes = {}, queue.SimpleQueue(), 0
-        self._stopped_because, self._reported = "", set()
-        entries = [parse_topic(entry) for entry in self.params.topics]
-        self._writer = BagWriter(
-            Path(self.params.output).expanduser(),
-            compression=self.params.compression,
-            flush_period=self.params.flush_period,
-            min_free_bytes=self.params.min_free * 1_000_000,
+        self._channels = {}
+        parameters = self.params
+        self._profile = load_record_profile(parameters.profile).extended(
+            topics=parameters.topics, include=parameters.include, exclude=parameters.exclude
+        )
+        if not (self._profile.topics or self._profile.include):
+            raise ValueError("there is nothing to record: 'profile', 'topics' and 'include' name no topic")
+        writer = BagWriter(
+            Path(parameters.output).expanduser(),
+            compression=parameters.compression,
+            chunk_bytes=parameters.chunk_size * 1000,
+            flush_period=parameters.flush_period,
+            split_seconds=parameters.split_period,
+            split_bytes=parameters.split_size * 1_000_000,
+            min_free_bytes=parameters.min_free * 1_000_000,
             resume=True,
         )
-        before = self._earlier_counts(self._writer)
-        for entry in entries:
-            name = self.resolve_topic_name(entry.name)
-            info = TopicInfo(
-                name, entry.type, "", entry.reliable, entry.transient_local, int(self.params.depth)
-            )
-            channel = Channel(info, counter=SentCounter(before.get(name, 0)))
-            try:
-                self._writer.add_topic(info)
-                self._subscribe(channel)
-            except (DefinitionError, ValueError) as error:
-                channel.note = str(error)
-                self.get_logger().error(f"{error}; {name} is not recorded, everything else is")
-            self._channels[name] = channel
-        self._thread = threading.Thread(target=self._write_out, name="bag writer", daemon=True)
-        self._thread.start()
+        self._before = self._earlier_counts(writer)
+        wanted = {self.resolve_topic_name(entry.name): entry for entry in self._profile.topics}
+        roles = {entry.name: name for name, entry in wanted.items()}
+        writer.note({VERSIONS: json.dumps(versions()), ROLES: json.dumps(roles)})
+        self._bag = WriterThread(
+            writer,
+            flush_period=parameters.flush_period,
+            backlog=lambda: int(self.params.backlog * 1_000_000),
+            min_free=lambda: int(self.params.min_free * 1_000_000),
+            on_error=self.get_logger().error,
+        )
+        for name, entry in wanted.items():
+            if entry.type and not self._profile.excludes(name):
+                self._add(replace(entry, name=name, depth=int(parameters.depth)))
         self._recording = True
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._timer = self.create_timer(REPORT_PERIOD, self.guarded(self._report), clock=steady)
-        self.get_logger().info(f"recording {len(self._channels)} topics to {self._writer.folder}")
+        self._settings = SettingsListener(self, self._note_settings)
+        self._clockwork = [
+            self.create_timer(REPORT_PERIOD, self.guarded(self._report), clock=steady),
+            self.create_timer(LOOK_PERIOD, self.guarded(self._look), clock=steady),
+        ]
+        self._look()
+        self.get_logger().info(f"recording {len(self._channels)} topics to {writer.folder}")
+
+    def _add(self, info: TopicInfo) -> None:
+        """Record one more topic; one that cannot be recorded leaves the others alone."""
+        assert self._bag is not None
+        channel = Channel(info, counter=SentCounter(self._before.get(info.name, 0)))
+        self._channels[info.name] = channel
+        try:
+            self._bag.writer.definitions.text(info.type)
+            self._bag.do(partial(self._bag.writer.add_topic, info))  # before any of its messages
+            self._subscribe(channel)
+        except (DefinitionError, ValueError) as error:
+            channel.note = str(error)
+            self.get_logger().error(f"{error}; {info.name} is not recorded, everything else is")
 
     def start(self) -> None:
         self._recording = True
@@ -121,34 +153,33 @@ class Recorder(ManagedNode):
             if channel.subscription is not None:
                 self._drain(channel)
         self._recording = False
-        written = threading.Event()
-        self._queue.put(written)
-        if not written.wait(timeout=10.0):
+        if self._bag is not None and not self._bag.written(patience=10.0):
             self.get_logger().warning("the disk is slow: messages are still waiting to be written after 10 s")
         self._write_counts()
 
     def teardown(self) -> None:
         if self._recording:
             self.stop()
-        if getattr(self, "_timer", None) is not None:
-            self.destroy_timer(self._timer)
+        for timer in self._clockwork:
+            self.destroy_timer(timer)
+        if self._clockwork:
             self.destroy_publisher(self._diagnostics)
-            self._timer = None
+        self._clockwork = []
+        if self._settings is not None:
+            self._settings.close()
+            self._settings = None
         for channel in self._channels.values():
             if channel.subscription is not None:
                 self.destroy_subscription(channel.subscription)
                 channel.subscription = None
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join(timeout=30.0)
-            self._thread = None
-        writer, self._writer = self._writer, None
-        if writer is not None:
+        bag, self._bag = self._bag, None
+        if bag is not None:
+            bag.end(patience=30.0)
             try:
-                writer.close({"crl_node.topics": json.dumps(self._summary(writer))})
+                bag.writer.close({TOPICS: json.dumps(self._summary(bag)), MODEL: json.dumps(self._model())})
             except BagError as error:
                 self.get_logger().error(str(error))
-            self._write_counts(writer)
+            self._write_counts(bag)
 
     # -- receiving --
 
@@ -194,23 +225,13 @@ class Recorder(ManagedNode):
             return
         sequence = message_info.get("publication_sequence_number")
         channel.counter.saw(sequence)
-        backlog = self.params.backlog * 1_000_000
-        with self._lock:
-            full = self._waiting_bytes + len(data) > backlog
-            if not full and not self._stopped_because:
-                self._waiting_bytes += len(data)
-        if full or self._stopped_because:
-            channel.dropped += 1
-            return
-        self._queue.put(
-            (
-                channel.info.name,
-                bytes(data),
-                int(message_info["received_timestamp"]),
-                int(message_info["source_timestamp"]),
-                int(sequence or 0),
-            )
-        )
+        if channel.info.type == POSTERIOR:
+            channel.last = bytes(data)
+        if self._bag is not None:
+            self._bag.put(
+                channel.info.name, bytes(data), received=int(message_info["received_timestamp"]),
+                sent=int(message_info["source_timestamp"]), sequence=int(sequence or 0),
+            )  # fmt: skip
 
     def _drain(self, channel: Channel) -> None:
         subscription = channel.subscription
@@ -228,10 +249,9 @@ class Recorder(ManagedNode):
         )
         if (reliable, kept) == (channel.info.reliable, channel.info.transient_local) or not offers:
             return
-        old = channel.info
-        channel.info = TopicInfo(old.name, old.type, old.type_hash, reliable, kept, old.depth)
+        channel.info = replace(channel.info, reliable=reliable, transient_local=kept)
         channel.note = (
-            f"a publisher of {old.name} offers {'reliable' if reliable else 'best effort'}, "
+            f"a publisher of {channel.info.name} offers {'reliable' if reliable else 'best effort'}, "
             f"{'transient local' if kept else 'volatile'} delivery only; recording with that"
         )
         self.get_logger().warning(channel.note)
@@ -239,95 +259,103 @@ class Recorder(ManagedNode):
             self.destroy_subscription(channel.subscription)
         self._subscribe(channel)
 
-    # -- writing (own thread) --
+    # -- looking around --
 
-    def _write_out(self) -> None:
-        writer = self._writer
-        assert writer is not None
-        while True:
-            try:
-                item = self._queue.get(timeout=self.params.flush_period)
-            except queue.Empty:
-                self._attempt(writer.flush)
+    def _look(self) -> None:
+        """Take up topics that have appeared, and ask nodes that have come for their parameters."""
+        if self._settings is not None:
+            self._settings.look()
+        if self._bag is None or self._bag.stopped_because:
+            return
+        untyped = {self.resolve_topic_name(e.name): e for e in self._profile.topics if not e.type}
+        for name, types in self.get_topic_names_and_types():
+            if name in self._channels or self._profile.excludes(name):
                 continue
-            if item is None:
-                return
-            if isinstance(item, threading.Event):
-                self._attempt(writer.flush)
-                item.set()
+            if name not in untyped and not self._profile.includes(name):
                 continue
-            topic, data, received, sent, sequence = item
-            with self._lock:
-                self._waiting_bytes -= len(data)
-            if not self._attempt(
-                writer.write, topic, data, log_time=received, publish_time=sent, sequence=sequence
-            ):
-                self._channels[topic].dropped += 1
-
-    def _attempt(self, action: Any, *arguments: Any, **options: Any) -> bool:
-        """Do it unless recording has stopped; the first error stops recording, and nothing else."""
-        if self._stopped_because:
-            return False
-        try:
-            action(*arguments, **options)
-        except Exception as error:  # whatever it is, the loop goes on without a recorder
-            self._stopped_because = str(error) or type(error).__name__
-            self.get_logger().error(f"{self._stopped_because} (the rest of the system is not affected)")
-            return False
-        return True
+            offers = [p.qos_profile for p in self.get_publishers_info_by_topic(name)]
+            if not offers:
+                continue  # only listeners so far: what will be offered is not known
+            info = TopicInfo(
+                name,
+                types[0],
+                reliable=all(o.reliability == ReliabilityPolicy.RELIABLE for o in offers),
+                transient_local=all(o.durability == DurabilityPolicy.TRANSIENT_LOCAL for o in offers),
+                depth=int(self.params.depth),
+            )
+            self.get_logger().info(f"{name} has appeared; recording it")
+            self._add(info)
 
     # -- telling --
+
+    def _note_settings(self) -> None:
+        if self._settings is not None and self._bag is not None:
+            text = json.dumps(self._settings.values)
+            self._bag.do(partial(self._bag.writer.note, {PARAMETERS: text}))
+
+    def _model(self) -> dict[str, Any]:
+        """The newest posterior on any recorded topic: the model that the robot acted on."""
+        newest = [c.last for c in self._channels.values() if c.last]
+        if not newest:
+            return {}
+        message = deserialize_message(newest[-1], message_class(POSTERIOR))
+        return {"version": message.version, "step": message.step, "hash": message.hash}
 
     def _earlier_counts(self, writer: BagWriter) -> dict[str, int]:
         """Messages sent by topic while an earlier recorder wrote to this bag, as far as it could tell."""
         counts = dict(writer.earlier)
         try:
-            topics = json.loads((writer.folder / "recorder.json").read_text(encoding="utf8"))["topics"]
+            topics = json.loads((writer.folder / COUNTS).read_text(encoding="utf8"))["topics"]
             for name, entry in topics.items():
                 counts[name] = max(counts.get(name, 0), int(entry["sent"] or 0))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # it was killed before it wrote any, or there was none
         return counts
 
-    def _summary(self, writer: BagWriter) -> dict[str, dict[str, Any]]:
-        counts = writer.counts
+    def _summary(self, bag: WriterThread) -> dict[str, dict[str, Any]]:
+        counts = bag.writer.counts
         return {
             name: {
                 "type": c.info.type,
                 "sent": c.counter.sent,
                 "received": c.counter.received,
                 "recorded": counts.get(name, 0),
-                "dropped": c.dropped,
+                "dropped": bag.dropped[name],
                 "publishers": c.counter.publishers,
                 "note": c.note,
             }
             for name, c in self._channels.items()
         }
 
-    def _write_counts(self, writer: BagWriter | None = None) -> None:
-        writer = writer or self._writer
-        if writer is None:
+    def _write_counts(self, bag: WriterThread | None = None) -> None:
+        bag = bag or self._bag
+        if bag is None:
             return
-        content = {"stopped_because": self._stopped_because, "topics": self._summary(writer)}
+        content = {"stopped_because": bag.stopped_because, "model": self._model(), "topics": self._summary(bag)}
         try:
-            write_text(writer.folder / "recorder.json", json.dumps(content, indent=1))
+            write_text(bag.folder / COUNTS, json.dumps(content, indent=1))
         except OSError as error:
-            if not self._stopped_because:
-                self.get_logger().warning(f"counts could not be written to {writer.folder}: {error}")
+            if not bag.stopped_because:
+                self.get_logger().warning(f"counts could not be written to {bag.folder}: {error}")
 
     def _report(self) -> None:
         self._write_counts()
-        if self._writer is None:
+        bag = self._bag
+        if bag is None:
             return
-        counts = self._writer.counts
         status = DiagnosticStatus(name=f"{self.get_name()}: bag", hardware_id="")
-        status.level = DiagnosticStatus.ERROR if self._stopped_because else DiagnosticStatus.OK
-        status.message = self._stopped_because or f"recording to {self._writer.folder}"
-        status.values = [
-            KeyValue(key="messages", value=str(sum(counts.values()))),
-            KeyValue(key="dropped", value=str(sum(c.dropped for c in self._channels.values()))),
-            KeyValue(key="waiting_bytes", value=str(self._waiting_bytes)),
-        ]
+        status.level = DiagnosticStatus.ERROR if bag.stopped_because else DiagnosticStatus.OK
+        status.message = bag.stopped_because or f"recording to {bag.folder}"
+        values = {
+            "messages": sum(bag.writer.counts.values()),
+            "dropped": sum(bag.dropped.values()),
+            "waiting_bytes": bag.waiting_bytes,
+            "files": len(metadata.mcap_files(bag.folder)),
+            "free_mb": shutil.disk_usage(bag.folder).free // 1_000_000,
+            "min_free_mb": self.params.min_free,
+            "model_version": self._model().get("version", ""),
+        }
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

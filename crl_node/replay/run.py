@@ -110,6 +110,11 @@ class Replay:
                 "nothing to compare with"
             )
 
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames will be used, where the bag says so."""
+        return sum(len(start) for start in self._used) or None
+
     def _new_planner(self) -> CommandReplay | None:
         return CommandReplay(self.settings, self.learner.profile, self._model) if self._plan else None
 

@@ -11,14 +11,11 @@ from typing import Any
 
 import yaml
 
+from crl_node.bags.metadata import PARAMETERS
 from crl_node.bags.reader import BagReader
 from crl_node.parameter_spec import BUILTIN, ParameterError, check_overrides, load_specs
 from crl_node.system import read_params_file
 
-#: Entries of the bag's custom_data, written by the recorder.
-PARAMETERS, VERSIONS, TOPICS, MODEL = (
-    "crl_node.parameters", "crl_node.versions", "crl_node.topics", "crl_node.model",
-)  # fmt: skip
 #: Whose parameters a replay needs.
 NODES = ("learner", "planner")
 

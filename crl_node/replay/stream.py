@@ -18,6 +18,7 @@ import numpy as np
 from crl_node.alignment import ExecutedCommand
 from crl_node.arm.trajectory import JointTrajectory
 from crl_node.bags import messages as read
+from crl_node.bags.metadata import ROLES
 from crl_node.bags.reader import BagReader, wanted
 from crl_node.bags.scan import Raw
 from crl_node.replay.settings import ReplayError
@@ -27,8 +28,6 @@ BELIEF, POSTERIOR, COMMAND, PLAN = "learner/belief", "learner/posterior", "plann
 #: What a replay reads, by the name that the nodes give it.
 INPUTS = (IMAGE, JOINTS, EXECUTED)
 OUTPUTS = (BELIEF, POSTERIOR, COMMAND, PLAN)
-#: Entry of the bag's custom_data: topics by the name that the nodes give them, where they were remapped.
-ROLES = "crl_node.roles"
 #: s, how far one topic may lag behind another in the file.
 WINDOW = 10.0
 #: s, a topic whose stamps go back farther than this belongs to another start of the run.

@@ -1,0 +1,135 @@
+"""`crl replay` and `crl learn`: recorded runs again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from crl_node.cli.exits import FAILURE
+
+console = Console()
+
+
+def progress() -> Progress:
+    """A bar with frames done, frames to do and time left; on stderr, so that output can be piped."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    )  # fmt: skip
+
+
+def replay(
+    bag: Annotated[
+        Path, typer.Argument(metavar="BAG", help="A bag's folder, a run's folder, or one .mcap file.")
+    ],
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here; '-': print it.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Write model.onnx, checkpoint.npz and replay.json."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", "-s", min=0, max=2**31 - 1, help="Another seed; then nothing is compared."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan/--no-plan", help="Also the planner; without it only the learner.")
+    ] = True,
+    params_file: Annotated[
+        Path | None,
+        typer.Option(help="ROS params file for 'learner' and 'planner'; wins over what was recorded."),
+    ] = None,
+) -> None:
+    """Learn from a recorded run again, as fast as it goes, and compare with what the live run made of it.
+
+    A run in lockstep gives the same beliefs, posteriors and commands bit for bit; exit code 1 when it does not. Of a
+    run in real time the frames that the live learner used are used again; what differs then is reported.
+    """
+    from crl_node.bags.reader import BagReader
+    from crl_node.replay.run import Replay
+    from crl_node.replay.settings import read_settings
+
+    folder = bag / "bag" if (bag / "bag").is_dir() else bag
+    reader = BagReader(folder)
+    settings = read_settings(reader, params_file)
+    changed = seed is not None and seed != settings.seed
+    if seed is not None and changed:
+        settings = settings.with_seed(seed)
+    with progress() as bar:
+        task = bar.add_task("replaying", total=None)
+        run = Replay(reader, settings, plan=plan, on_frame=lambda stamp: bar.advance(task))
+        bar.update(task, total=run.expected_frames)
+        outcome = run.run()
+    result = outcome.as_json()
+    if out is not None:
+        _write_model(outcome, out)
+        (out / "replay.json").write_text(json.dumps(result, indent=1) + "\n")
+    if as_json is not None and str(as_json) == "-":
+        print(json.dumps(result, indent=1))
+    else:
+        if as_json is not None:
+            as_json.parent.mkdir(parents=True, exist_ok=True)
+            as_json.write_text(json.dumps(result, indent=1) + "\n")
+        _tell(result, compared=not changed)
+    same = all(result[f"{what}_equal"] is not False for what in ("beliefs", "posteriors", "commands"))
+    raise typer.Exit(FAILURE if settings.lockstep and not changed and params_file is None and not same else 0)
+
+
+def _write_model(outcome: Any, out: Path) -> None:
+    from crl_node.checkpoint import write_arrays
+    from crl_node.curiosity.assembly import default_model
+    from crl_node.export.onnx_model import write_model
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_arrays(out / "checkpoint.npz", outcome.learner.checkpoint())
+    if outcome.posterior is not None:
+        planner = outcome.commands.planner if outcome.commands is not None else None
+        settings = planner.settings if planner is not None else None
+        write_model(
+            outcome.posterior,
+            out / "model.onnx",
+            default_model(),
+            **({"settings": settings} if settings else {}),
+        )
+
+
+def _tell(result: dict[str, Any], *, compared: bool) -> None:
+    frames = result["frames"]
+    lines = [
+        f"{frames['used']} of {frames['recorded']} frames replayed ({frames['learned']} steps learned, "
+        f"{frames['not_used_live']} not used live, {frames['rejected']} rejected, {frames['unpaired']} without a joint "
+        f"state), {result['seconds']:.1f} s in {result['wall_seconds']:.1f} s: {result['times_real_time']} x real time",
+        f"posterior version {result['posterior_version']}, {result['steps']} steps, hash {result['posterior_hash']}",
+    ]
+    if compared:
+        lines += [_compared(result, what, topic) for what, topic in _COMPARED]
+        first = result["first_difference"]
+        if first:
+            lines.append(
+                f"the first difference is at {first['stamp']:.3f} s in {first['topic']}: {first['what']}"
+            )
+    for line in [*(text for text in lines if text), *result["notes"]]:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+_COMPARED = (
+    ("beliefs", "learner/belief"), ("posteriors", "learner/posterior"), ("plans", "planner/plan"),
+    ("commands", "planner/command"),
+)  # fmt: skip
+
+
+def _compared(result: dict[str, Any], what: str, topic: str) -> str:
+    equal, tally = result[f"{what}_equal"], result["topics"].get(topic)
+    if equal is None or tally is None:
+        return ""
+    if equal:
+        return f"{what}: all {tally['compared']} the same bit for bit"
+    missing = f", {tally['only_recorded']} recorded but not replayed" if tally["only_recorded"] else ""
+    return f"{what}: {tally['different']} of {tally['compared']} differ (by at most {tally['most']:.3g}){missing}"
