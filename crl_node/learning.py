@@ -57,12 +57,7 @@ class Learner:
     def step(self, aligned: Aligned) -> StepResult:
         """Perceive, learn, refine. FrameError when the image cannot be used: nothing has changed then."""
         start = time.perf_counter()
-        joints = aligned.joints
-        q = self.profile.vector(joints.positions)
-        dq = self.profile.vector({name: joints.velocities.get(name, 0.0) for name in self.profile.joint_names})
-        tip, tip_velocity = self.arm.tip_at(q), self.arm.tip_velocity_at(q, dq)[:2]
-        self.camera_check.look(aligned.frame.image, tip)
-        belief = self.encoder.encode(aligned.frame, tip, tip_velocity, self.arm.capsules(joints.positions))
+        belief = self.perceive(aligned)
         seen = time.perf_counter()
         observation = self.model.observe(belief, aligned.action)
         updated = time.perf_counter()
@@ -73,6 +68,15 @@ class Learner:
             1e3 * (seen - start), 1e3 * (updated - seen), 1e3 * (refreshed - updated),
             "; ".join([aligned.note] * bool(aligned.note) + list(observation.notes) + [begun] * bool(begun)),
         )  # fmt: skip
+
+    def perceive(self, aligned: Aligned) -> Belief:
+        """Only the first part of `step`: the belief. FrameError when the image cannot be used."""
+        joints = aligned.joints
+        q = self.profile.vector(joints.positions)
+        dq = self.profile.vector({name: joints.velocities.get(name, 0.0) for name in self.profile.joint_names})
+        tip, tip_velocity = self.arm.tip_at(q), self.arm.tip_velocity_at(q, dq)[:2]
+        self.camera_check.look(aligned.frame.image, tip)
+        return self.encoder.encode(aligned.frame, tip, tip_velocity, self.arm.capsules(joints.positions))
 
     def check_joints(self, positions: Mapping[str, float]) -> None:
         """ValueError, a sentence, when a joint of the profile is missing or not finite."""

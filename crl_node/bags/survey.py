@@ -222,14 +222,14 @@ def _time_findings(topic: TopicSurvey) -> list[str]:
         return []
     stamps = np.array(topic.stamps)
     steps = np.diff(stamps)
+    forward = steps[steps > 0]
+    if not forward.size or np.percentile(forward, 90) > REGULAR * np.median(forward):
+        return []  # several publishers, or events: nothing can be said about their time
     findings = []
     back = np.flatnonzero(steps < -GAP_SECONDS)
     if back.size:
         where = f"first from {stamps[back[0]]:.2f} s"
         findings.append(f"its time goes back {back.size} times, {where}: several runs follow one another")
-    forward = steps[steps > 0]
-    if not forward.size or np.percentile(forward, 90) > REGULAR * np.median(forward):
-        return findings
     usual = float(np.median(forward))
     gaps = np.flatnonzero(steps > max(GAP_FACTOR * usual, GAP_SECONDS))
     if gaps.size:

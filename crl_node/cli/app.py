@@ -18,7 +18,7 @@ from crl_node.cli.params import params
 from crl_node.cli.robot import robot_app
 from crl_node.cli.soak import soak
 from crl_node.cli.record import record
-from crl_node.cli.replay import replay
+from crl_node.cli.replay import learn, replay
 from crl_node.parameter_spec import ParameterError
 
 console = Console()
@@ -50,6 +50,7 @@ app.add_typer(robot_app, name="robot")
 app.add_typer(bag_app, name="bag")
 app.command()(record)
 app.command()(replay)
+app.command()(learn)
 
 
 class Policy(StrEnum):

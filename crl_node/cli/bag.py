@@ -44,7 +44,7 @@ def info(bag: Bag, as_json: Json = False) -> None:
         rate = f"{topic.rate:.1f}/s" if topic.rate else ""
         shown = [str(entry.get(key)) if entry.get(key) is not None else "" for key in ("sent", "dropped")]
         table.add_row(name, topic.type, str(topic.messages), *shown, rate)
-    console.print(table)
+    console.print(table, width=max(console.width, 110))
     model = found.note(metadata.MODEL)
     if model:
         say(f"model: version {model['version']} after {model['step']} steps, hash {str(model['hash'])[:12]}…")

@@ -133,3 +133,71 @@ def _compared(result: dict[str, Any], what: str, topic: str) -> str:
         return f"{what}: all {tally['compared']} the same bit for bit"
     missing = f", {tally['only_recorded']} recorded but not replayed" if tally["only_recorded"] else ""
     return f"{what}: {tally['different']} of {tally['compared']} differ (by at most {tally['most']:.3g}){missing}"
+
+
+def learn(
+    bags: Annotated[
+        list[Path], typer.Argument(metavar="BAG...", help="Folders of bags or runs, or .mcap files, in any order.")
+    ],
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; the result does not depend on it.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="model.npz (a checkpoint) or model.onnx (a planner's model)."),
+    ] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here; '-': print it.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", "-s", min=0, max=2**31 - 1, help="Seed of the model.")] = 0,
+    params_file: Annotated[
+        Path | None, typer.Option(help="ROS params file for 'learner'; wins over what was recorded.")
+    ] = None,
+) -> None:
+    """Learn one model from many bags: each is summed up by itself, and the sums are added.
+
+    The bags' order does not matter. Things are recognised from one bag to the next by colour and size; what cannot be
+    told apart stays a thing of its own, and is said.
+    """
+    from crl_node.parameter_spec import ParameterError
+    from crl_node.replay.learn import learn as learn_from
+
+    if out is not None and out.suffix not in (".npz", ".onnx"):
+        raise ParameterError(f"--out is {out}, it must end in .npz (a checkpoint) or .onnx (a model to plan with)")
+    folders = [bag / "bag" if (bag / "bag").is_dir() else bag for bag in bags]
+    with progress() as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        learned = learn_from(folders, jobs=jobs, seed=seed, params_file=params_file, on_progress=on_progress)
+    result = {**learned.as_json(), "bags": [str(bag) for bag in bags]}
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".npz":
+            learned.model.save(out)
+        else:
+            from crl_node.curiosity.assembly import default_model
+            from crl_node.export.onnx_model import write_model
+
+            write_model(learned.posterior, out, default_model())
+    if as_json is not None and str(as_json) == "-":
+        print(json.dumps(result, indent=1))
+        return
+    if as_json is not None:
+        as_json.parent.mkdir(parents=True, exist_ok=True)
+        as_json.write_text(json.dumps(result, indent=1) + "\n")
+    lines = [
+        f"{result['episodes']} episodes of {len(bags)} bags, {result['frames']['used']} frames "
+        f"({result['seconds']:.0f} s) in {result['wall_seconds']:.0f} s: {result['steps']} steps learned",
+        *(
+            f"slot {v['slot']}: colour {v['colour']}, extent {1e3 * v['extent']:.1f} mm, {v['frames']} frames in "
+            f"{v['episodes']} episodes"
+            for v in result["variables"]
+        ),
+        f"posterior hash {result['posterior_hash']}",
+        *result["notes"],
+    ]
+    for line in lines:
+        console.print(escape(line), highlight=False, soft_wrap=True)
