@@ -136,6 +136,8 @@ def node_command(
 
 #: Order in which the nodes become active; they stop in the reverse order.
 MANAGED = ("recorder", "learner", "gate", "planner", "sim")
+#: Nodes beside the managed ones, or of other systems than the closed loop.
+OTHERS = ("manager", "mock", "player")
 POLICIES = ("curious", "skills", "random")
 #: Started again by whoever started it; the manager then brings it up from its checkpoint.
 RESPAWNED = ("learner", "planner", "recorder")
@@ -176,6 +178,19 @@ class RobotOptions(LoopOptions):
     mock_parameters: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0  # 0 goes on until it is stopped
     without: tuple[str, ...] = ()  # nodes that are not started (a calibration needs no learner)
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """A recorded run learned again by live nodes."""
+
+    bag: Path = Path("bag")
+    out: Path = Path("runs/replay")  # the new run's folder
+    rate: float = 1.0  # recorded seconds per second, without effect in lockstep
+    lockstep: bool = False  # every frame waits for the belief about the one before
+    record: bool = True
+    autostart: bool = True
+    use_sim_time: bool = True
 
 
 def nodes(options: SimOptions) -> list[NodeSpec]:
@@ -286,6 +301,23 @@ def _profile(robot: str) -> RobotProfile | None:
         return None
 
 
+def replay_nodes(options: ReplayOptions) -> list[NodeSpec]:
+    """The nodes of a replay by live nodes, manager last. BagError, ReplayError, ParameterError: a sentence."""
+    from crl_node.bags.reader import BagReader
+    from crl_node.replay.settings import read_settings  # needs this module
+
+    reader = BagReader(options.bag)
+    out, common = Path(options.out).absolute(), {"use_sim_time": options.use_sim_time}
+    learner = {**read_settings(reader).parameters["learner"], **common, "lockstep": options.lockstep}
+    learner |= {"checkpoint": str(out / "checkpoint.npz"), "resume": False}
+    player = {**common, "bag": str(reader.path.absolute()), "rate": options.rate, "lockstep": options.lockstep}
+    specs = [NodeSpec("learner", "learner", learner), NodeSpec("player", "player", player)]
+    if options.record:
+        specs.insert(0, NodeSpec("recorder", "recorder", {**common, "output": str(out / "bag")}))
+    manager = {"nodes": [spec.name for spec in specs], "autostart": options.autostart}
+    return [checked(spec) for spec in [*specs, NodeSpec("manager", "manager", manager)]]
+
+
 def _loop(options: LoopOptions, calibration: dict[str, Any], eye: list[float], lockstep: bool) -> list[NodeSpec]:
     """Recorder, learner, gate and planner: the same for a simulated and a real arm."""
     out = Path(options.out).absolute()
@@ -321,8 +353,8 @@ def read_params_file(path: Path) -> dict[str, dict[str, Any]]:
         name = str(key).rsplit("/", 1)[-1]
         if "*" in name:
             continue  # for every node: each takes what it declares
-        if name not in (*MANAGED, "manager", "mock"):
-            raise ParameterError(f"{path}: there is no node '{key}'; nodes are {', '.join(MANAGED)}, manager, mock")
+        if name not in (*MANAGED, *OTHERS):
+            raise ParameterError(f"{path}: there is no node '{key}'; nodes are {', '.join((*MANAGED, *OTHERS))}")
         try:
             result[name] = check_overrides(name, parameters)
         except ParameterError as error:

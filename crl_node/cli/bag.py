@@ -96,3 +96,33 @@ def recover(
     count = len(result.rewritten)
     done = f"{count} of {result.files} files were rewritten" if count else "every file was whole"
     say(f"{result.folder}: {result.messages} messages; {done}")
+
+
+@bag_app.command("to-lerobot")
+def to_lerobot(
+    bag: Bag,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the dataset; it must be new or empty.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="s, an image and a joint state farther apart are not a pair.")
+    ] = 0.02,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, max=1000.0, help="Frames a second. [default: the camera's own]")
+    ] = None,
+    task: Annotated[str, typer.Option(help="What the robot was doing, for the dataset.")] = "explore the table",
+    as_json: Json = False,
+) -> None:
+    """Write a bag as a LeRobotDataset (format v3.0): images, joint positions and velocities, executed tip velocity.
+
+    Everything is aligned by header stamps. Frames that have no joint state within the tolerance, and the last frame of
+    every stretch, are left out and counted.
+    """
+    from crl_node.cli.replay import progress
+    from crl_node.replay.to_lerobot import convert
+
+    with progress() as bar:
+        shown = bar.add_task("writing frames", total=None)
+        counts = convert(bag, out, tolerance=tolerance, fps=fps, task=task, on_frame=lambda: bar.advance(shown))
+    if as_json:
+        console.print_json(json.dumps(counts.as_json()))
+    else:
+        say(f"{out}: {counts.sentence}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from crl_node.cli.exits import FAILURE
+from crl_node.cli.exits import FAILURE, INTERRUPTED, TERMINATED
 
 console = Console()
 
@@ -42,6 +43,15 @@ def replay(
     plan: Annotated[
         bool, typer.Option("--plan/--no-plan", help="Also the planner; without it only the learner.")
     ] = True,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play the bag to a live learner node instead, as replay.launch.py does.")
+    ] = False,
+    rate: Annotated[
+        float, typer.Option(min=0.01, max=1000.0, help="With --live: recorded seconds per second of real time.")
+    ] = 1.0,
+    lockstep: Annotated[
+        bool, typer.Option("--lockstep", help="With --live: every frame waits for the belief about the one before.")
+    ] = False,
     params_file: Annotated[
         Path | None,
         typer.Option(help="ROS params file for 'learner' and 'planner'; wins over what was recorded."),
@@ -57,6 +67,8 @@ def replay(
     from crl_node.replay.settings import read_settings
 
     folder = bag / "bag" if (bag / "bag").is_dir() else bag
+    if live:
+        raise typer.Exit(_live(folder, out, rate, lockstep, params_file))
     reader = BagReader(folder)
     settings = read_settings(reader, params_file)
     changed = seed is not None and seed != settings.seed
@@ -80,6 +92,33 @@ def replay(
         _tell(result, compared=not changed)
     same = all(result[f"{what}_equal"] is not False for what in ("beliefs", "posteriors", "commands"))
     raise typer.Exit(FAILURE if settings.lockstep and not changed and params_file is None and not same else 0)
+
+
+def _live(bag: Path, out: Path | None, rate: float, lockstep: bool, params_file: Path | None) -> int:
+    from datetime import datetime
+
+    from crl_node.replay.live import run_live
+    from crl_node.supervisor import NodeFailedError
+    from crl_node.system import ReplayOptions
+
+    folder = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}_replay"
+    options = ReplayOptions(bag=bag, out=folder, rate=rate, lockstep=lockstep)
+
+    def on_event(text: str) -> None:
+        console.print(escape(text), style="yellow", soft_wrap=True)
+
+    with progress() as bar:
+        task = bar.add_task("beliefs", total=None)
+        try:
+            number = run_live(
+                options, params_file=params_file, on_event=on_event,
+                on_progress=lambda beliefs: bar.update(task, completed=beliefs),
+            )  # fmt: skip
+        except NodeFailedError as error:
+            console.print(escape(f"crl: {error}"), highlight=False, soft_wrap=True)
+            return FAILURE
+    console.print(escape(f"What the learner made of it is in {folder}."), highlight=False, soft_wrap=True)
+    return {0: 0, signal.SIGINT: INTERRUPTED}.get(number, TERMINATED)
 
 
 def _write_model(outcome: Any, out: Path) -> None:

@@ -14,6 +14,9 @@ from crl_node.data import Array, Belief
 from crl_node.replay.identity import Seen
 from crl_node.world_model import ModelConfig, WorldModel
 
+#: Column of the share of a slot that is in view, and the share from which its size and colour count.
+VISIBLE, FULL_VIEW = 35, 0.9
+
 
 @dataclass
 class Episode:
@@ -39,22 +42,16 @@ class Episode:
         return digest.hexdigest()
 
     def seen(self) -> list[Seen]:
-        """What the things of this episode look like, the body left out."""
+        """What the things of this episode look like where they are in full view, the body left out."""
         name, found = self.digest, []
         for slot, since in self.since.items():
-            rows = self.ids[since:] == slot
-            if slot == 0 or not rows.any():
+            rows = self.values[since:][self.ids[since:] == slot]
+            if slot == 0 or not len(rows):
                 continue
-            colour = np.median(self.values[since:][rows][:, 30:33], axis=0)
-            found.append(
-                Seen(
-                    name,
-                    slot,
-                    (float(colour[0]), float(colour[1]), float(colour[2])),
-                    self.extents[slot],
-                    int(rows.sum()),
-                )
-            )
+            whole = rows[rows[:, VISIBLE] >= FULL_VIEW]
+            look = np.median(whole if len(whole) else rows, axis=0)
+            r, g, b, extent = (float(v) for v in look[30:34])
+            found.append(Seen(name, slot, (r, g, b), extent, len(rows)))
         return found
 
     def beliefs(self, identity: Mapping[int, int]) -> Iterator[tuple[Belief, Array | None]]:

@@ -154,7 +154,7 @@ def _perceive_bag(task: tuple[Path, Path, Path | None]) -> tuple[list[Path], dic
     for number, episode in enumerate(found):
         paths.append(folder / f"{number}.npz")
         episode.save(paths[-1])
-    return paths, asdict(counts), [f"{bag}: {note}" for note in settings.notes]
+    return paths, asdict(counts), [f"{bag}: {note}" for note in settings.notes if "'planner'" not in note]
 
 
 def _fit_episode(task: tuple[Path, dict[int, int], dict[int, float], Array, int, Path]) -> Path:

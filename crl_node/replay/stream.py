@@ -59,7 +59,8 @@ class Event:
 
     kind: Kind
     stamp: float  # s
-    message: Any = None
+    message: Any = None  # decoded
+    data: bytes = b""  # as it was recorded
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def events(
             place = paired.get(nanoseconds(stamp), stamp)
         elif kind is Kind.EXECUTED:
             place -= ahead
-        heapq.heappush(wait, (place, int(kind), number, Event(kind, stamp, message)))
+        heapq.heappush(wait, (place, int(kind), number, Event(kind, stamp, message, raw.data)))
         horizon = max(newest.values()) - WINDOW
         while wait and wait[0][0] < horizon:
             yield heapq.heappop(wait)[3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +118,23 @@ def test_the_same_seed_gives_the_same_posterior_and_nothing_is_left_behind(
     assert second["posterior_hash"] == report["posterior_hash"]
     assert second["moved"] == report["moved"]
     assert shared_memory.fastdds_files() <= before
+
+
+def test_a_replay_of_the_bag_gives_the_same_beliefs_posterior_and_commands_bit_for_bit(
+    folder: Path, report: dict[str, Any]
+) -> None:
+    """From the bag alone: it lies in another folder, without the run's other files."""
+    shutil.copytree(folder / "first" / "bag", folder / "alone")
+    done = subprocess.run(
+        [sys.executable, "-m", "crl_node.cli", "replay", str(folder / "alone"), "--json", "-"],
+        capture_output=True, text=True, check=False, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert result["settings"] == "the bag's metadata"
+    assert result["posterior_hash"] == report["posterior_hash"]
+    assert (result["posterior_version"], result["steps"]) == (report["posterior_version"], report["steps"])
+    assert result["first_difference"] is None
+    assert all(result[f"{what}_equal"] is True for what in ("beliefs", "posteriors", "plans", "commands"))
+    counts = result["topics"]
+    assert counts["learner/belief"]["compared"] >= SECONDS * 10 and counts["planner/command"]["compared"] >= SECONDS * 10

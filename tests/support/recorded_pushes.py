@@ -34,7 +34,9 @@ TOPICS = {
 def parameters(world: str, seed: int) -> dict[str, dict[str, Any]]:
     """What the recorder finds when it asks the nodes of a lockstep run."""
     specs = nodes(SimOptions(world=world, seed=seed, lockstep=True))
-    return {f"/{spec.name}": dict(spec.parameters) | {"checkpoint": ""} for spec in specs if spec.name == "learner"}
+    found = {f"/{spec.name}": dict(spec.parameters) for spec in specs if spec.name in ("learner", "planner")}
+    found["/learner"]["checkpoint"] = ""
+    return found
 
 
 def record_pushes(
