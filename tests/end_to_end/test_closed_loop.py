@@ -137,4 +137,4 @@ def test_a_replay_of_the_bag_gives_the_same_beliefs_posterior_and_commands_bit_f
     assert result["first_difference"] is None
     assert all(result[f"{what}_equal"] is True for what in ("beliefs", "posteriors", "plans", "commands"))
     counts = result["topics"]
-    assert counts["learner/belief"]["compared"] >= SECONDS * 10 and counts["planner/command"]["compared"] >= SECONDS * 10
+    assert min(counts[name]["compared"] for name in ("learner/belief", "planner/command")) >= SECONDS * 10

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from rosbags.rosbag2 import Reader
 
+from crl_node.bags.metadata import MODEL, PARAMETERS, ROLES, VERSIONS
 from crl_node.bags.reader import BagReader
+from crl_node.bags.repair import recover_bag
+from crl_node.bags.survey import check, survey
 
 pytestmark = pytest.mark.ros
 TOPICS = [
@@ -154,3 +157,99 @@ def test_a_killed_recorder_s_bag_is_readable_and_continued_by_the_next(
     assert ros_domain.transition("recorder", "cleanup")
     with Reader(bag) as reader:
         assert reader.message_count == 21
+
+
+def test_a_topic_that_matches_a_pattern_is_recorded_as_it_is_offered(
+    ros_domain: Any, node_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import JointState
+
+    bag = tmp_path / "bag"
+    parameters = {
+        "output": str(bag), "profile": "", "include": ["/arm_.*/joint_states"], "exclude": ["/arm_2/.*"], "min_free": 0,
+        "autostart": True,
+    }  # fmt: skip
+    process = node_process("recorder", parameters)
+    unwanted = ros_domain.node.create_publisher(JointState, "/arm_2/joint_states", 10)
+    publisher = ros_domain.publisher(JointState, "/arm_1/joint_states", qos_profile_sensor_data)
+
+    def arrived() -> bool:
+        publisher.publish(JointState(name=["a"]))
+        unwanted.publish(JointState(name=["b"]))
+        return recorded(bag, "/arm_1/joint_states") > 3
+
+    ros_domain.wait_until(arrived, "joint states in the bag")
+    assert process.kill(signal.SIGTERM) == 0
+    assert set(counts(bag)) == {"/arm_1/joint_states"}
+    assert counts(bag)["/arm_1/joint_states"]["note"] == ""  # asked for what is offered from the start
+    with Reader(bag) as reader:
+        assert [c.topic for c in reader.connections] == ["/arm_1/joint_states"]
+    assert check(survey(bag), {"joint_states": "joint_states"}) == []
+
+
+def test_the_bag_says_with_which_parameters_and_which_model_it_was_recorded(
+    ros_domain: Any, node_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Also after kill -9, without the recorder's files beside it."""
+    from crl_interfaces.msg import Posterior
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    bag = tmp_path / "bag"
+    node_process("gate", {"lockstep": True})  # any node: nothing is asked of it but its parameters
+    recorder = node_process("recorder", {"output": str(bag), "topics": TOPICS, "min_free": 0, "autostart": True})
+    kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    ros_domain.publisher(Posterior, "learner/posterior", kept).publish(Posterior(version=7, step=5, hash="abc"))
+
+    def known() -> bool:
+        found = json.loads(BagReader(bag).custom.get(PARAMETERS, "{}")) if any(bag.glob("*.mcap")) else {}
+        return {"/gate", "/recorder"} <= set(found)
+
+    ros_domain.wait_until(known, "the nodes' parameters in the bag")
+    ros_domain.wait_until(lambda: recorded(bag, "/learner/posterior") == 1, "the posterior in the bag")
+    recorder.kill(signal.SIGKILL)
+    (bag / "metadata.yaml").unlink()
+    recover_bag(bag)
+    custom = BagReader(bag).custom
+    gate = json.loads(custom[PARAMETERS])["/gate"]
+    assert gate["lockstep"] is True and gate["profile"] == "iiwa_sim"
+    assert json.loads(custom[ROLES])["joint_states"] == "/joint_states"
+    assert json.loads(custom[MODEL]) == {"version": 7, "step": 5, "hash": "abc"}
+    assert "crl_node" in json.loads(custom[VERSIONS])
+
+
+def test_recording_stops_when_space_runs_out_and_says_so_in_the_log_and_in_diagnostics(
+    ros_domain: Any, node_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The space to keep is set to more than any disk has, while recording: nobody else notices."""
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+
+    bag = tmp_path / "bag"
+    process = node_process("recorder", {"output": str(bag), "topics": TOPICS, "min_free": 0, "flush_period": 0.1})
+    assert ros_domain.transition("recorder", "configure") and ros_domain.transition("recorder", "activate")
+    images = ros_domain.publisher(type(camera_frame(0)), "camera/image_raw", 500)
+    images.publish(camera_frame(0))
+    ros_domain.wait_until(lambda: recorded(bag, "/camera/image_raw") == 1, "the frame in the bag")
+    diagnostics = ros_domain.collect(DiagnosticArray, "/diagnostics")
+    value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=10**6)
+    request = SetParameters.Request(parameters=[Parameter(name="min_free", value=value)])
+    assert ros_domain.call(SetParameters, "recorder/set_parameters", request).results[0].successful
+
+    def told() -> bool:
+        return any(
+            s.level == DiagnosticStatus.ERROR and "are kept free; recording stopped" in s.message
+            for array in diagnostics
+            for s in array.status
+        )
+
+    ros_domain.wait_until(told, "an error in /diagnostics")
+    assert "recording stopped" in process.log() and "the rest of the system is not affected" in process.log()
+    images.publish(camera_frame(1))
+    ros_domain.wait_until(lambda: counts(bag)["/camera/image_raw"]["dropped"] == 1, "the frame that was not recorded")
+    assert ros_domain.state("recorder") == "active"  # the manager has nothing to worry about
+    with Reader(bag) as reader:  # the bag is whole already
+        assert reader.message_count >= 1
+    assert any("recording ended early" in f.sentence for f in check(survey(bag), {}))
+    assert ros_domain.transition("recorder", "deactivate") and ros_domain.transition("recorder", "cleanup")
