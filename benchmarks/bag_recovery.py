@@ -44,25 +44,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(options.kills):
             bag = Path(scratch) / f"bag{number}"
-            parameters = {"output": str(bag), "min_free": 0, "autostart": True, "flush_period": options.flush_period,
-                          "profile": "input"}  # fmt: skip
+            # Names of their own: the dead recorder's subscriptions count until their lease is over.
+            names = {"image": f"/camera_{number}/image_raw", "joints": f"/arm_{number}/joint_states"}
+            parameters = {
+                "output": str(bag), "min_free": 0, "autostart": True, "flush_period": options.flush_period,
+                "topics": [f"{names['image']} sensor_msgs/msg/Image", f"{names['joints']} sensor_msgs/msg/JointState"],
+            }  # fmt: skip
             command = node_command(NodeSpec("recorder", "recorder", parameters), log_level="error")
             process = subprocess.Popen(command, env=environment)
-            images = node.create_publisher(Image, "camera/image_raw", 100)
-            states = node.create_publisher(JointState, "joint_states", 100)
+            images = node.create_publisher(Image, names["image"], 100)
+            states = node.create_publisher(JointState, names["joints"], 100)
             while not (images.get_subscription_count() and states.get_subscription_count()):
                 time.sleep(0.05)
-            sent = {"/camera/image_raw": 0, "/joint_states": 0}
+            sent = {"image": 0, "joints": 0}
             began, ends = time.monotonic(), rng.uniform(3.0, 8.0)
             while (now := time.monotonic() - began) < ends:
-                if now * 30 >= sent["/camera/image_raw"]:
+                if now * 30 >= sent["image"]:
                     frame.header.stamp.sec, frame.header.stamp.nanosec = divmod(round(now * 1e9), 10**9)
                     images.publish(frame)
-                    sent["/camera/image_raw"] += 1
-                if now * 100 >= sent["/joint_states"]:
+                    sent["image"] += 1
+                if now * 100 >= sent["joints"]:
                     joints.header.stamp.sec, joints.header.stamp.nanosec = divmod(round(now * 1e9), 10**9)
                     states.publish(joints)
-                    sent["/joint_states"] += 1
+                    sent["joints"] += 1
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -71,7 +75,7 @@ def main() -> None:
             before = sum(1 for _ in BagReader(bag).raw())
             cut = [f.sentence for f in check(survey(bag), {}) if "ends in the middle" in f.sentence]
             result = recover_bag(bag)
-            stamps = [m.message.header.stamp for m in BagReader(bag).messages(["joint_states"])]
+            stamps = [m.message.header.stamp for m in BagReader(bag).messages([names["joints"]])]
             last = stamps[-1].sec + stamps[-1].nanosec * 1e-9
             rows.append(
                 {"seconds": round(ends, 2), "sent": sum(sent.values()), "readable": before,

@@ -7,7 +7,7 @@ import sys
 
 from crl_node.supervisor import die_with_parent
 
-NAMES = ("sim", "learner", "planner", "gate", "recorder", "manager", "mock", "calibrator")
+NAMES = ("sim", "learner", "planner", "gate", "recorder", "player", "manager", "mock", "calibrator")
 
 
 def main(name: str | None = None) -> None:

@@ -17,6 +17,7 @@ from crl_node.bags.metadata import BagError, TopicInfo
 from crl_node.bags.profile import load_record_profile, parse_topic
 from crl_node.bags.reader import BagReader
 from crl_node.bags.repair import recover_bag
+from crl_node.bags.scan import first_metadata
 from crl_node.bags.survey import check, survey
 from crl_node.bags.thread import WriterThread
 from crl_node.bags.writer import BagWriter, DiskFullError
@@ -40,13 +41,13 @@ def write(
         folder, definitions=definitions(), min_free_bytes=0, **{"chunk_bytes": 4096, **options}
     )
     writer.add_topic(TopicInfo("/learner/report", STEP))
+    writer.note({metadata.PARAMETERS: json.dumps({"/learner": {"seed": 7}})})
     for n in range(count):
         t = 0.1 * n + (1.0 if 0 <= gap_at <= n else 0.0)
         data = messages.bytes(
             messages.make(STEP, header=messages.header(t), step=n, note=f"{n} " + "x" * 500)
         )
         writer.write("/learner/report", data, log_time=round(t * 1e9), sequence=n + 1)
-    writer.note({metadata.PARAMETERS: json.dumps({"/learner": {"seed": 7}})})
     if close:
         writer.close(
             {
@@ -123,6 +124,8 @@ def test_every_complete_chunk_of_a_split_bag_is_recovered_with_its_settings(
     ]
     assert information["version"] == 9 and len(information["relative_file_paths"]) == 4
     assert json.loads(BagReader(tmp_path / "whole").custom[metadata.PARAMETERS]) == {"/learner": {"seed": 7}}
+    for path in metadata.mcap_files(tmp_path / "whole"):  # each says by itself what it belongs to
+        assert metadata.PARAMETERS in first_metadata(path, metadata.RECORD)
     with Reader(tmp_path / "whole") as reader:
         assert reader.message_count == len(expected)
     with pytest.raises(BagError, match="exists already"):
