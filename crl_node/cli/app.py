@@ -19,6 +19,7 @@ from crl_node.cli.robot import robot_app
 from crl_node.cli.soak import soak
 from crl_node.cli.record import record
 from crl_node.cli.replay import learn, replay
+from crl_node.cli.soak import soak
 from crl_node.parameter_spec import ParameterError
 
 console = Console()

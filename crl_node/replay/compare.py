@@ -12,7 +12,7 @@ from crl_node.arm.trajectory import JointTrajectory
 from crl_node.bags import messages as read
 from crl_node.command import Command
 from crl_node.data import Belief, Plan, Posterior
-from crl_node.replay.stream import BELIEF, COMMAND, PLAN, POSTERIOR, nanoseconds
+from crl_node.replay.stream import BELIEF, COMMAND, PLAN, POSTERIOR, command, nanoseconds
 
 _BELIEF_FIELDS = ("ids", "mean", "cov", "colour", "extent", "existence", "visible")
 
@@ -188,21 +188,3 @@ def from_message(topic: str, message: Any) -> tuple[int, Any]:
     if topic == COMMAND:
         return int(message.sequence), command(message)
     return -1, message
-
-
-def command(message: Any) -> Command:
-    """`crl_interfaces/Command` with its trajectory. ValueError when that is ragged."""
-    points, names = message.trajectory.points, tuple(str(n) for n in message.trajectory.joint_names)
-    trajectory = None
-    if len(points):
-        trajectory = JointTrajectory(
-            names,
-            np.array([read.seconds(p.time_from_start) for p in points]),
-            np.array([p.positions for p in points], float).reshape(-1, len(names)),
-            np.array([p.velocities for p in points], float).reshape(-1, len(names)),
-        )
-    record = read.to_command(message)
-    return Command(
-        record.stamp, record.sequence, record.belief_stamp, record.posterior_version, record.hold, record.velocity,
-        read.seconds(message.duration), read.seconds(message.ramp), trajectory,
-    )  # fmt: skip

@@ -21,6 +21,7 @@ from crl_node.bags import messages as read
 from crl_node.bags.metadata import ROLES
 from crl_node.bags.reader import BagReader, wanted
 from crl_node.bags.scan import Raw
+from crl_node.command import Command
 from crl_node.replay.settings import ReplayError
 
 IMAGE, JOINTS, EXECUTED = "camera/image_raw", "joint_states", "gate/executed"
@@ -143,27 +144,30 @@ def _kind(raw: Raw, topics: Mapping[str, str]) -> Kind | None:
     return next((_KINDS[name] for name, topic in topics.items() if wanted(raw.topic, [topic])), None)
 
 
-def executed(message: Any) -> ExecutedCommand:
-    """A `crl_interfaces/Command` as the aligner takes it. ValueError when it is not finite."""
-    velocity = np.array([message.velocity.x, message.velocity.y])
-    if not all(abs(v) < 1e3 for v in velocity):
-        raise ValueError(f"executed command {message.sequence} has velocity {velocity.tolist()} m/s; not used")
-    return ExecutedCommand(
-        read.seconds(message.header.stamp), velocity, read.seconds(message.duration), read.seconds(message.ramp),
-        _trajectory(message.trajectory),
+def command(message: Any) -> Command:
+    """`crl_interfaces/Command` with its trajectory. ValueError when that is ragged."""
+    points, names = message.trajectory.points, tuple(str(n) for n in message.trajectory.joint_names)
+    trajectory = None
+    if len(points):
+        trajectory = JointTrajectory(
+            names,
+            np.array([read.seconds(p.time_from_start) for p in points]),
+            np.array([p.positions for p in points], float).reshape(-1, len(names)),
+            np.array([p.velocities for p in points], float).reshape(-1, len(names)),
+        )
+    record = read.to_command(message)
+    return Command(
+        record.stamp, record.sequence, record.belief_stamp, record.posterior_version, record.hold, record.velocity,
+        read.seconds(message.duration), read.seconds(message.ramp), trajectory,
     )  # fmt: skip
 
 
-def _trajectory(message: Any) -> JointTrajectory | None:
-    """A `trajectory_msgs/JointTrajectory`, None when it has no points."""
-    if not len(message.points):
-        return None
-    return JointTrajectory(
-        tuple(map(str, message.joint_names)),
-        np.array([read.seconds(point.time_from_start) for point in message.points]),
-        np.array([point.positions for point in message.points], float),
-        np.array([point.velocities for point in message.points], float),
-    )
+def executed(message: Any) -> ExecutedCommand:
+    """A `crl_interfaces/Command` as the aligner takes it. ValueError when it is ragged or not finite."""
+    found = command(message)
+    if not all(abs(v) < 1e3 for v in found.velocity):
+        raise ValueError(f"executed command {found.sequence} has velocity {found.velocity.tolist()} m/s; not used")
+    return ExecutedCommand.of(found)
 
 
 def joint_values(message: Any) -> tuple[dict[str, float], dict[str, float]]:
