@@ -102,6 +102,7 @@ class Replay:
         self._plan, self._model = plan, model
         self._commands = self._new_planner()
         self._plans_made = self._plans_recorded = 0
+        self._recorded_version = 0  # of the newest posterior in the bag so far
         self.outcome = Outcome(settings, Comparison(), FrameCounts(), learner=self.learner)
         self._used = frames_used(reader, self.topics)
         if not self._used:
@@ -174,6 +175,7 @@ class Replay:
                 write_arrays(path, self.learner.checkpoint())
                 self.learner.load(path)
         outcome.posterior = None
+        self._recorded_version = 0
         self._commands = self._new_planner()
         self._begin(outcome.restarts)
 
@@ -214,6 +216,13 @@ class Replay:
     def _recorded(self, event: Event) -> None:
         topic = _TOPICS[event.kind]
         key, value = compare.from_message(topic, event.message)
+        if topic == POSTERIOR:
+            if key <= self._recorded_version:
+                self.outcome.notes.append(
+                    f"the live learner was started again before {event.stamp:.2f} s and had lost what it learned since "
+                    "its last checkpoint; this one has not, so they differ from there on"
+                )
+            self._recorded_version = key
         if topic == PLAN:
             key, self._plans_recorded = self._plans_recorded, self._plans_recorded + 1
         self.outcome.comparison.recorded(topic, key, value)

@@ -3,6 +3,8 @@
 import array
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,3 +255,37 @@ def test_recording_stops_when_space_runs_out_and_says_so_in_the_log_and_in_diagn
         assert reader.message_count >= 1
     assert any("recording ended early" in f.sentence for f in check(survey(bag), {}))
     assert ros_domain.transition("recorder", "deactivate") and ros_domain.transition("recorder", "cleanup")
+
+
+def test_crl_record_records_a_running_system_until_ctrl_c(ros_domain: Any, tmp_path: Path) -> None:
+    from sensor_msgs.msg import JointState
+
+    bag = tmp_path / "bag"
+    command = [
+        sys.executable, "-m", "crl_node.cli", "record", "--domain", str(ros_domain.id), "--out", str(bag),
+        "--include", "/arm/.*", "--min-free-mb", "0", "--compression", "zstd",
+    ]  # fmt: skip
+    process = ros_domain.process("crl_record", command)
+    publisher = ros_domain.publisher(JointState, "/arm/joint_states", 10)
+
+    def arrived() -> bool:
+        publisher.publish(JointState(name=["a"]))
+        return recorded(bag, "/arm/joint_states") > 3
+
+    ros_domain.wait_until(arrived, "joint states in the bag")
+    assert process.kill(signal.SIGINT) == 130, process.log()
+    with Reader(bag) as reader:
+        assert reader.message_count > 3 and [c.topic for c in reader.connections] == ["/arm/joint_states"]
+
+
+def test_crl_record_refuses_what_it_cannot_record(tmp_path: Path) -> None:
+    for arguments, sentence in (
+        (["--include", "("], "no regular expression"), (["--profile", "no_such"], "there is everything, input, loop"),
+        (["--compression", "rar"], "it must be one of none, lz4, zstd"),
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "crl_node.cli", "record", "--out", str(tmp_path / "bag"), *arguments],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2 and sentence in done.stderr, done.stderr
+        assert not (tmp_path / "bag").exists()
