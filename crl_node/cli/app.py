@@ -15,10 +15,9 @@ from crl_node.cli.bag import bag_app
 from crl_node.cli.bench import bench_app
 from crl_node.cli.discover import discover
 from crl_node.cli.params import params
-from crl_node.cli.robot import robot_app
-from crl_node.cli.soak import soak
 from crl_node.cli.record import record
 from crl_node.cli.replay import learn, replay
+from crl_node.cli.robot import robot_app
 from crl_node.cli.soak import soak
 from crl_node.parameter_spec import ParameterError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,8 @@ def fit(
     episode: Episode, identity: Mapping[int, int], extents: Mapping[int, float], distances: Array, seed: int
 ) -> WorldModel:
     """A fresh model of the common variables after one episode; its statistics add to those of others."""
-    model = WorldModel(episode.config, seed)
+    # Sums of one environment: a model that let another one begin would keep two.
+    model = WorldModel(replace(episode.config, watch_changes=False), seed)
     model.adopt(extents, distances)
     for belief, action in episode.beliefs(identity):
         model.observe(belief, action)
