@@ -242,31 +242,6 @@ class WorldModel:
             prior.log_prior_odds(self.brightness.experience, grammar.allowed(grammar.BRIGHTNESS, present), trait, None),
         )
 
-    # -- many runs, one model ---------------------------------------------------------------------------------------
-
-    def adopt(self, extents: Mapping[int, float], distances: Array) -> None:
-        """Know the variables beforehand: identity -> extent m, the body first; `distances` [n, n] m (0: never seen).
-
-        Two models that adopted the same have the same candidates, so their statistics add. ValueError once something
-        was learned, or when there are more than fit.
-        """
-        count = len(extents)
-        if self.step or self.registry.used.any() or count > MAX_SLOTS or distances.shape != (count, count):
-            raise ValueError(f"{count} variables, distances {distances.shape}, {self.step} steps: not adopted")
-        self.registry.ids[:count], self.registry.extent[:count] = list(extents), list(extents.values())
-        self.registry.distance[:count, :count] = distances
-        self._slots_changed(list(range(count)))
-
-    def absorb(self, other: WorldModel) -> None:
-        """Add what another model of the same variables has seen. ValueError when its variables are others."""
-        mine, its = self.registry, other.registry
-        if not (np.array_equal(mine.ids, its.ids) and np.array_equal(self._lengths[0], other._lengths[0])):
-            raise ValueError(f"the models have other variables ({mine.ids.tolist()}, {its.ids.tolist()}): not added")
-        self.motion.statistics.merge(other.motion.statistics)
-        self.brightness.statistics.merge(other.brightness.statistics)
-        self.step += other.step
-        self._dirty = True
-
     # -- what it knows ----------------------------------------------------------------------------------------------
 
     def posterior(self) -> Posterior:

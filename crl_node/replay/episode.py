@@ -12,6 +12,7 @@ import numpy as np
 from crl_node.checkpoint import FORMAT, Arrays, read_arrays, write_arrays
 from crl_node.data import Array, Belief
 from crl_node.replay.identity import Seen
+from crl_node.replay.pooling import adopt
 from crl_node.world_model import ModelConfig, WorldModel
 
 #: Column of the share of a slot that is in view, and the share from which its size and colour count.
@@ -108,7 +109,7 @@ def fit(
     """A fresh model of the common variables after one episode; its statistics add to those of others."""
     # Sums of one environment: a model that let another one begin would keep two.
     model = WorldModel(replace(episode.config, watch_changes=False), seed)
-    model.adopt(extents, distances)
+    adopt(model, extents, distances)
     for belief, action in episode.beliefs(identity):
         model.observe(belief, action)
         model.refresh()

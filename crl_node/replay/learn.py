@@ -24,6 +24,7 @@ from crl_node.replay.episode import Episode, fit
 from crl_node.replay.frames import FrameCounts
 from crl_node.replay.identity import Seen, match
 from crl_node.replay.perceive import episodes
+from crl_node.replay.pooling import absorb, adopt
 from crl_node.replay.settings import ReplayError, read_settings
 from crl_node.world_model import WorldModel
 
@@ -102,9 +103,9 @@ def learn(
             fits.append((path, names, extents, distances, seed, work / f"model_{number}.npz"))
         paths = list(_all(_fit_episode, fits, jobs, "episodes learned", on_progress))
         model = WorldModel(parts[0].config, seed)
-        model.adopt(extents, distances)
+        adopt(model, extents, distances)
         for path in paths:  # in the order of the digests, whoever was ready first
-            model.absorb(WorldModel.load(path))
+            absorb(model, WorldModel.load(path))
     for _ in range(ROUNDS):
         model.refresh_all()
     seconds = sum(float(part.stamps[-1] - part.stamps[0]) for part in parts)

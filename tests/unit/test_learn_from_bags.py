@@ -15,6 +15,7 @@ from crl_node.replay.episode import fit
 from crl_node.replay.identity import Seen, match
 from crl_node.replay.learn import Learned, _common, learn
 from crl_node.replay.perceive import episodes
+from crl_node.replay.pooling import absorb, adopt
 from crl_node.replay.settings import ReplayError, read_settings
 from crl_node.world_model import WorldModel
 from tests.support.recorded_pushes import record_pushes
@@ -78,10 +79,10 @@ def test_sums_in_another_order_give_the_same_posterior_to_1e_9(bags: list[Path])
 
     def model(order: list[int]) -> WorldModel:
         total = WorldModel(parts[0].config, 0)
-        total.adopt(extents, distances)
+        adopt(total, extents, distances)
         for n in order:
             names = {s.slot: k for k, g in enumerate(groups, 1) for s in g if s.episode == parts[n].digest}
-            total.absorb(fit(parts[n], names, extents, distances, 0))
+            absorb(total, fit(parts[n], names, extents, distances, 0))
         total.refresh_all()
         return total
 
@@ -92,12 +93,12 @@ def test_sums_in_another_order_give_the_same_posterior_to_1e_9(bags: list[Path])
 
 def test_models_of_other_variables_are_not_added() -> None:
     one, two = WorldModel(), WorldModel()
-    one.adopt({0: 0.015, 1: 0.03}, np.zeros((2, 2)))
-    two.adopt({0: 0.015, 1: 0.04}, np.zeros((2, 2)))
+    adopt(one, {0: 0.015, 1: 0.03}, np.zeros((2, 2)))
+    adopt(two, {0: 0.015, 1: 0.04}, np.zeros((2, 2)))
     with pytest.raises(ValueError, match="other variables"):
-        one.absorb(two)
+        absorb(one, two)
     with pytest.raises(ValueError, match="not adopted"):
-        one.adopt({0: 0.015}, np.zeros((1, 1)))
+        adopt(one, {0: 0.015}, np.zeros((1, 1)))
 
 
 def test_a_bag_that_is_none_is_an_error_not_a_smaller_model(bags: list[Path], tmp_path: Path) -> None:
