@@ -324,12 +324,14 @@ class PlannerNode(ManagedNode):
                 self._answer_waiting(patience_over=True)
             return
         now = self.now()
+        too_old = self._belief is not None and now - self._belief.stamp > self.params.belief_max_age
         if self._joints is None or (
-            self._last_command is not None
+            not too_old  # which waits for no tick
+            and self._last_command is not None
             and -self.params.lead <= now - self._last_command < LATE * self.params.period - self.params.lead
         ):
             return
-        if self._belief is not None and now - self._belief.stamp > self.params.belief_max_age:
+        if self._belief is not None and too_old:
             self._complain("old", f"no belief since {self._belief.stamp:.3f} s (it is {now:.3f} s); holding")
             self._belief = None
         self._repeated += self._belief is not None
