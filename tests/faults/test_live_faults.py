@@ -193,8 +193,9 @@ def test_a_stranger_on_the_command_topic_is_named_and_refused(live: Live, module
     stranger = module_domain.node.create_publisher(Command, "planner/command", 10)
     live.says("gate", "/test_probe publishes on /planner/command")
     start = live.now()
-    live.until(lambda: live.time() > start + 1.0, "a second with the stranger")
-    assert all(c.hold for c in live.executed if seconds(c.header.stamp) > start)
+    live.until(lambda: live.time() > start + 1.2, "a second with the stranger")
+    # What was passed on before may be stamped up to a picture's period and the planner's lead later.
+    assert all(c.hold for c in live.executed if seconds(c.header.stamp) > start + 0.2)
     module_domain.node.destroy_publisher(stranger)
     live.until_moving_again()
 
