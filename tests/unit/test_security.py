@@ -75,7 +75,9 @@ def allowed(node: str, direction: str) -> set[str]:
 
 def used(node: str) -> dict[str, set[str]]:
     """Topics that the source of `node` names, by direction."""
-    topics: dict[str, set[str]] = {"publish": set(), "subscribe": set()}
+    # The controller's topic is the profile's; the policy is that of a joint_trajectory_controller.
+    controller = {"arm_controller/joint_trajectory"} if node == "gate" else set()
+    topics: dict[str, set[str]] = {"publish": controller, "subscribe": set()}
     for call in ast.walk(ast.parse((ROOT / "crl_node" / "nodes" / f"{node}.py").read_text())):
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or len(call.args) < 2:
             continue
