@@ -19,9 +19,13 @@ class Loop:
     """All nodes of a run, at a quarter of real time, slower on a busy machine: what is asserted is simulated time."""
 
     def __init__(
-        self, domain: Any, start: Callable[..., Any], remapped: dict[str, dict[str, str]] | None = None
+        self,
+        domain: Any,
+        start: Callable[..., Any],
+        remapped: dict[str, dict[str, str]] | None = None,
+        rtf: float = 0.25,
     ) -> None:
-        """`remapped`: remappings by node, to put a relay into a topic's way."""
+        """`remapped`: remappings by node, to put a relay into a topic's way. `rtf` holds for an idle machine."""
         from crl_interfaces.msg import Command, GroundTruth, StepReport
         from trajectory_msgs.msg import JointTrajectory
 
@@ -29,7 +33,7 @@ class Loop:
         self._remapped = remapped or {}
         #: How busy the machine is with other things; 1 when it is not.
         self.slow = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 1.5)
-        self.options = SimOptions(out=domain.folder / "run", world="four_cubes", seconds=0.0, rtf=0.25 / self.slow)
+        self.options = SimOptions(out=domain.folder / "run", world="four_cubes", seconds=0.0, rtf=rtf / self.slow)
         self._specs = {spec.name: spec for spec in nodes(self.options)}
         self.processes = {name: self.start(name) for name in self._specs}
         self.truth = domain.collect(GroundTruth, "sim/ground_truth")
