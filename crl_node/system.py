@@ -310,6 +310,8 @@ def replay_nodes(options: ReplayOptions) -> list[NodeSpec]:
     out, common = Path(options.out).absolute(), {"use_sim_time": options.use_sim_time}
     learner = {**read_settings(reader).parameters["learner"], **common, "lockstep": options.lockstep}
     learner |= {"checkpoint": str(out / "checkpoint.npz"), "resume": False}
+    # An empty list has no type on a command line; where one was recorded it is the default.
+    learner = {name: value for name, value in learner.items() if value != []}
     player = {**common, "bag": str(reader.path.absolute()), "rate": options.rate, "lockstep": options.lockstep}
     specs = [NodeSpec("learner", "learner", learner), NodeSpec("player", "player", player)]
     if options.record:

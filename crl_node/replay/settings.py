@@ -83,7 +83,8 @@ def _known(node: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     """Declared parameters of `node` among `values`, and the names of the others."""
     declared = load_specs(node)
     other = [name for name in values if name not in declared and name not in BUILTIN and "." not in name]
-    return {name: value for name, value in values.items() if name in declared}, sorted(other)
+    # A parameter that was never set (an empty list is one, for ROS) has its default.
+    return {name: value for name, value in values.items() if name in declared and value is not None}, sorted(other)
 
 
 def _from_metadata(custom: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], str]:

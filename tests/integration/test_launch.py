@@ -54,6 +54,17 @@ def test_robot_launch_has_no_simulator(tmp_path: Path) -> None:
     assert names == ["recorder", "learner", "gate", "planner", "manager"]
 
 
+def test_replay_launch_starts_what_crl_replay_live_starts(tmp_path: Path) -> None:
+    from crl_node.system import ReplayOptions, replay_nodes
+    from tests.support.recorded_pushes import record_pushes
+
+    bag = record_pushes(tmp_path / "bag", seed=0, steps=3)
+    actions = actions_of("replay.launch.py", bag=str(bag), out=str(tmp_path / "run"))
+    specs = replay_nodes(ReplayOptions(bag=bag, out=tmp_path / "run"))
+    assert [action.node_executable for action in actions] == [spec.executable for spec in specs]
+    assert [spec.name for spec in specs] == ["recorder", "learner", "player", "manager"]
+
+
 @pytest.mark.parametrize("name", ["sim.launch.py", "robot.launch.py"])
 def test_every_promised_argument_is_declared(name: str) -> None:
     spec = importlib.util.spec_from_file_location("described", LAUNCH / name)
