@@ -89,6 +89,7 @@ class Player(ManagedNode):
     # -- playing (own thread) -----------------------------------------------------------------------------------------
 
     def _play(self) -> None:
+        self._wait_for_listeners()
         began, first, asked = time.monotonic(), None, None
         for event in events(self._reader, self._topics):
             if self._stopping:
@@ -112,6 +113,15 @@ class Player(ManagedNode):
         self.get_logger().info(f"finished: {self._played} messages, {self._late} beliefs did not come")
         if self.params.exit_at_end and not self._stopping:
             os.kill(os.getpid(), signal.SIGTERM)  # leaves by the lifecycle, as when it is asked to from outside
+
+    def _wait_for_listeners(self) -> None:
+        """What is published before anybody listens is lost, and a first frame that is lost is another run."""
+        deadline = time.monotonic() + self.params.patience
+        while not self._stopping and not all(p.get_subscription_count() for p in self._outputs.values()):
+            if time.monotonic() > deadline:
+                self.get_logger().warning("nobody listens to all of the topics; playing all the same")
+                return
+            time.sleep(LOOK)
 
     def _publish(self, event: Event) -> None:
         self._clocks.publish(Clock(clock=seconds_to_stamp(event.stamp)))
