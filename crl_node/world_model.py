@@ -21,7 +21,7 @@ from crl_node.mechanisms.registry import Registry
 from crl_node.mechanisms.statistics import CONTACT, FREE, bounded_influence
 from crl_node.mechanisms.watch import Watch
 from crl_node.posterior import PARTICLES, sealed
-from crl_node.structure import prior
+from crl_node.structure import dense, prior
 from crl_node.structure.planner_terms import select
 from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE, Variables
 
@@ -305,6 +305,16 @@ class WorldModel:
             for i, (core, dense, rest) in enumerate(self.motion.shares)
             if self.registry.used[i]
         }
+
+    def share_intervals(self) -> dict[int, Array]:
+        """[2, 3] by identity: 5 % and 95 % of the shares of core, tail and noise that `shares` gives the means of."""
+        both = np.stack([self.motion.share_low, self.motion.share_high], axis=1)
+        return {int(self.registry.ids[i]): both[i].copy() for i in np.flatnonzero(self.registry.used)}
+
+    def tail_probability(self) -> dict[int, float]:
+        """Probability, by identity, that a dense tail of small effects moves the slot beside its sparse core."""
+        present = 1.0 - self.motion.tail_scale[:, dense.SCALES == 0.0].sum(axis=1)
+        return {int(self.registry.ids[i]): float(present[i]) for i in np.flatnonzero(self.registry.used)}
 
     def predict(self, belief: Belief, action: Array) -> tuple[Array, Array]:
         """Mean and std [S, 3] (m, m, 1 per step) of the next step of every slot of `belief` under `action` [2] m/s.

@@ -17,6 +17,7 @@ from crl_node.mechanisms.environments import Environments, Sums, sums_of
 from crl_node.mechanisms.grammar import Columns
 from crl_node.mechanisms.statistics import Statistics, expected_residual, noise_std
 from crl_node.posterior import PARTICLES
+from crl_node.structure import dense
 from crl_node.structure.average import SetAverage
 from crl_node.structure.comparison import ChangeConfig, Comparison, compare
 from crl_node.structure.evidence import Problem, make_problem, weights_given
@@ -43,6 +44,8 @@ MOTION_NOISE = NoisePrior(std=(0.0015, 0.008), rows=20.0, floor=0.001)
 BRIGHTNESS_NOISE = NoisePrior(std=(0.05, 0.10), rows=10.0, floor=0.03)
 
 _SUMMARY = ("inclusion", "mean", "std", "set_mean", "draw", "best", "edge", "noise", "shares")
+#: Came later: a checkpoint without them is read, they are filled again with each variable's next refresh.
+_INTERVALS = ("share_low", "share_high", "tail_scale")
 
 
 class Variables:
@@ -67,7 +70,10 @@ class Variables:
         self.best = np.zeros((MAX_SLOTS, size), bool)
         self.edge = np.zeros((MAX_SLOTS, MAX_SLOTS))  # probability that any term of parent j is in
         self.noise = np.tile(np.array(noise.std), (MAX_SLOTS, 1))  # [S, 2]
-        self.shares = np.tile(np.array([0.0, 0.0, 1.0]), (MAX_SLOTS, 1))  # core, tail, noise
+        self.shares = np.tile(np.array([0.0, 0.0, 1.0]), (MAX_SLOTS, 1))  # core, tail, noise: means
+        self.share_low = np.zeros((MAX_SLOTS, 3))  # 5 %
+        self.share_high = np.ones((MAX_SLOTS, 3))  # 95 %
+        self.tail_scale = np.tile(np.exp(dense.LOG_PRIOR), (MAX_SLOTS, 1))  # probability of each of dense.SCALES
         self.tail_mean = np.zeros((MAX_SLOTS, tail))
 
     def refresh(self, slot: int, log_prior_odds: Array, rng: np.random.Generator) -> None:
@@ -87,7 +93,7 @@ class Variables:
             self.edge[slot, parent] = engine.any_inclusion(self.columns.parent == parent)
         self._draw(slot, engine, rng)
         if self.tail:
-            self._fit_tail(slot)
+            self._fit_tail(slot, engine, rng)
 
     def _new_posterior(self, rng: np.random.Generator) -> GreedyPosterior | EnginePosterior:
         """Made anew each time, so that a model read from its checkpoint goes on as the one that wrote it."""
@@ -169,31 +175,23 @@ class Variables:
         self.set_mean[slot][:, used] = solved[..., 0] * scale
         self.draw[slot][:, used] = (solved[..., 0] + solved[..., 1]) * scale
 
-    def _fit_tail(self, slot: int) -> None:
-        """Ridge of the dense tail on what the averaged core leaves; variance shares of core, tail and noise."""
+    def _fit_tail(self, slot: int, engine: SetAverage, rng: np.random.Generator) -> None:
+        """The dense tail on what the core leaves, its scale's posterior; shares of core, tail and noise by draws."""
         size, stats = len(self.columns), self.sums(slot)
-        total = stats.square.sum()
-        if total <= 0.0:
+        square = float(stats.square.sum())
+        if square <= 0.0:
             return
-        core = self.mean[slot]
-        inverse = 1.0 / np.square(self.noise[slot])
-        gram = stats.gram
-        left = stats.cross[:, size:] - gram[:, size:, :size] @ core
-        precision = np.tensordot(inverse, gram[:, size:, size:], 1) + np.eye(self.tail)
-        tail = np.linalg.solve(precision, inverse @ left)
-        used = np.flatnonzero(core)
-        after_core = float(
-            np.sum(
-                stats.square
-                - 2.0 * stats.cross[:, used] @ core[used]
-                + np.einsum("rij,i,j->r", gram[:, used[:, None], used[None]], core[used], core[used])
-            )
+        problem, inverse = engine.problem, 1.0 / np.square(self.noise[slot])
+        cross = np.tensordot(inverse, stats.gram[:, :size, size:], 1)
+        fitted = dense.fit_tail(
+            problem, engine.best, np.tensordot(inverse, stats.gram[:, size:, size:], 1), cross,
+            inverse @ stats.cross[:, size:],
+        )  # fmt: skip
+        found = dense.shares(
+            problem, self.set_mean[slot] != 0.0, fitted, cross, stats.gram.sum(axis=0), stats.cross.sum(axis=0), square, rng
         )
-        by_tail = float(np.sum(2.0 * left @ tail - np.einsum("rij,i,j->r", gram[:, size:, size:], tail, tail)))
-        core_share = np.clip(1.0 - after_core / total, 0.0, 1.0)
-        tail_share = np.clip(by_tail / total, 0.0, 1.0 - core_share)
-        self.tail_mean[slot] = tail
-        self.shares[slot] = core_share, tail_share, 1.0 - core_share - tail_share
+        self.tail_mean[slot], self.tail_scale[slot] = fitted.mean, fitted.probability
+        self.shares[slot], self.share_low[slot], self.share_high[slot] = found.mean, found.low, found.high
 
     def forget(self, slot: int) -> None:
         """Clear a slot for reuse, as target and as parent."""
@@ -212,11 +210,12 @@ class Variables:
         self.draw[:, :, own] = 0.0
         self.noise[slot] = self.noise_prior.std
         self.shares[slot] = 0.0, 0.0, 1.0
+        self.share_low[slot], self.share_high[slot], self.tail_scale[slot] = 0.0, 1.0, np.exp(dense.LOG_PRIOR)
 
     def state(self, prefix: str) -> dict[str, Array]:
         """Everything as arrays by name, for a checkpoint."""
         out = self.statistics.state(prefix)
-        for name in (*_SUMMARY, "tail_mean"):
+        for name in (*_SUMMARY, "tail_mean", *_INTERVALS):
             out[f"{prefix}_{name}"] = getattr(self, name)
         out[f"{prefix}_log_bayes_factor"] = self.experience.log_bayes_factor
         return out | self.environments.state(prefix)
@@ -224,7 +223,8 @@ class Variables:
     def restore(self, arrays: Mapping[str, Array], prefix: str, earlier: int = 0) -> None:
         """Take over arrays written by `state` with `earlier` past environments; ValueError when one does not fit."""
         new = {}
-        for name in (*_SUMMARY, "tail_mean"):
+        later = [name for name in _INTERVALS if f"{prefix}_{name}" in arrays]
+        for name in (*_SUMMARY, "tail_mean", *later):
             array, old = np.asarray(arrays[f"{prefix}_{name}"]), getattr(self, name)
             if array.shape != old.shape or array.dtype != old.dtype or not np.isfinite(array).all():
                 raise ValueError(
