@@ -23,7 +23,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, JointState
 
-from crl_node import environments
+from crl_node import environments, shares
 from crl_node.activity import graph_now
 from crl_node.alignment import Aligned, Aligner, ExecutedCommand
 from crl_node.checkpoint import Arrays, CheckpointError, remove_partial, write_arrays
@@ -105,7 +105,7 @@ class LearnerNode(ManagedNode):
         self._schedule = Schedule(self.params)
         self._waiting_since: float | None = None
         self._stepped = time.monotonic()  # when the worker last did something
-        self._last_note = ""
+        self._last_note, self._shares = "", ""
 
     def start(self) -> None:
         self._forget()
@@ -277,6 +277,7 @@ class LearnerNode(ManagedNode):
             action = np.zeros(2) if aligned.action is None else aligned.action
             edges = environments.with_invariance(graph_now(model, result.belief, action), model)
             changes = [str(change) for change in environments.changes(model)]
+            self._shares = shares.to_text(model)
             self._graphs.publish(
                 convert.graph_to_message(
                     edges, stamp, self._schedule.sent_version, environment=model.environments[-1], changes=changes
@@ -351,6 +352,7 @@ class LearnerNode(ManagedNode):
             "late": counts.late,
             "clock_jumps": counts.jumps,
             "masked": counts.masked,
+            "shares": self._shares,
             "checkpoint": self._checkpoint or "",
             "checkpoint_age_s": f"{time.monotonic() - self._written:.1f}" if self._checkpoint else "",
             "errors": self.error_count,

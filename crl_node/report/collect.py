@@ -15,6 +15,7 @@ from crl_node import __version__
 from crl_node.evaluation.evaluate import Evaluation
 from crl_node.evaluation.run import RunData
 from crl_node.evaluation.slots import path_lengths, total_swaps
+from crl_node.report.shares import from_diagnostics
 from crl_node.report.words import laws
 
 SCHEMA = 1
@@ -122,6 +123,7 @@ def collect(run: RunData, evaluation: Evaluation, facts: Mapping[str, Any]) -> d
                 {"text": law.text, "probability": law.probability, "weight": law.weight, "std": law.std}
                 for law in laws(last_edges, evaluation.mapping)
             ],
+            "shares": from_diagnostics(run.diagnostics, evaluation.mapping),
             "information_gain": {
                 part: series([(p.stamp - run.start, getattr(p.gain, part)) for p in run.plans])
                 for part in ("structure", "parameters", "states")

@@ -93,6 +93,7 @@ def page(report: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str:
               [(m["kind"].lower().replace("_", " "), m["cause"], m["effect"], number(m["probability"], "{:.2f}"),
                 "yes" if m["found"] else "no", (m["believed"] or "nothing").lower().replace("_", " "))
                for m in report["mechanisms"]]),
+        _shares(report),
         "<h2>Can it predict?</h2>",
         show("curve", "A fixed set of pushes, which the robot never saw, is predicted one step ahead with what it knew "
              "at each time. 1 is perfect; 0 is as good as always saying the average."),
@@ -130,6 +131,23 @@ def _world_changes(report: Mapping[str, Any]) -> str:
         return ""
     listed = "".join(f"<li>{html.escape(change)}</li>" for change in happened)
     return f"<p>The world changed during the run; the true graph shown is that of its end:</p><ul>{listed}</ul>"
+
+
+def _shares(report: Mapping[str, Any]) -> str:
+    rows = report.get("shares") or []
+    if not rows:
+        return ""
+
+    def part(values: list[float]) -> str:
+        return f"{values[0]:.0%} ({values[1]:.0%} to {values[2]:.0%})"
+
+    return table(
+        ("thing", "by named laws", "by many small effects", "unexplained", "probability of small effects"),
+        [(r["name"], part(r["core"]), part(r["tail"]), part(r["noise"]), f"{r['tail_probability']:.2f}") for r in rows],
+    ) + (
+        "<p><small>What share of each thing's movement the robot explains, with the range that it is 90 % sure of."
+        "</small></p>"
+    )
 
 
 def _facts(report: Mapping[str, Any]) -> str:

@@ -188,8 +188,9 @@ class Variables:
             inverse @ stats.cross[:, size:],
         )  # fmt: skip
         found = dense.shares(
-            problem, self.set_mean[slot] != 0.0, fitted, cross, stats.gram.sum(axis=0), stats.cross.sum(axis=0), square, rng
-        )
+            problem, self.set_mean[slot] != 0.0, fitted, cross, stats.gram.sum(axis=0), stats.cross.sum(axis=0),
+            square, rng,
+        )  # fmt: skip
         self.tail_mean[slot], self.tail_scale[slot] = fitted.mean, fitted.probability
         self.shares[slot], self.share_low[slot], self.share_high[slot] = found.mean, found.low, found.high
 
