@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,44 +20,12 @@ from crl_node.mechanisms.environments import renamed
 from crl_node.mechanisms.registry import Registry
 from crl_node.mechanisms.statistics import CONTACT, FREE, bounded_influence
 from crl_node.mechanisms.watch import Watch
+from crl_node.model_config import ModelConfig as ModelConfig
+from crl_node.model_config import Observation as Observation
 from crl_node.posterior import PARTICLES, sealed
-from crl_node.structure import dense, prior
+from crl_node.structure import prior
 from crl_node.structure.planner_terms import select
 from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE, Variables
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What the model has to be told."""
-
-    dt: float = 0.1  # s, control step
-    wall: tuple[float, float, float, float] = (0.38, 0.82, -0.30, 0.30)  # m, x_min, x_max, y_min, y_max
-    confirm: int = 5  # beliefs in which a slot must be certain before it becomes a variable
-    certainty: float = 0.9  # existence above which a slot counts as certain
-    absent_after: int = 50  # beliefs after which a lost slot leaves the planner's posterior
-    settle: int = 2  # beliefs after registration in which nothing is learned about a slot
-    #: Share of a slot that must be in view before and after to learn from it. What is seen by half follows its thing a
-    #: frame late, which looks like inertia (of weight 2, in one run).
-    least_visible: float = 0.6
-    most_position_std: float = 0.008  # m, beliefs less certain than this teach nothing
-    most_deviation: float = 4.0  # predicted standard deviations beyond which a step's influence is bounded
-    least_deviation: float = 0.002  # m per step, smallest predicted standard deviation for that purpose
-    most_step: float = 0.06  # m, nothing on the table moves further in one step: a tracking error
-    motion_per_refresh: int = 2  # variables whose structure is recomputed in one refresh
-    brightness_per_refresh: int = 1
-    #: Begin another environment by itself when a mechanism is found to have changed.
-    watch_changes: bool = False
-    engine: str = "greedy"  # structure engine, a name of `structure.engines`
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What one call of `observe` did."""
-
-    learned: bool  # a transition was absorbed for at least one slot
-    surprise: float  # nats, mean over slots of the negative log predictive density of their motion
-    slots: tuple[int, ...] = ()  # identities learned from
-    notes: tuple[str, ...] = ()
 
 
 class WorldModel:
@@ -142,7 +110,7 @@ class WorldModel:
         phi_motion, phi_light = self._phi(state, action, body_step, scene)
         regime = np.where(terms.disturbed(state, body_step, scene), CONTACT, FREE)
         light_regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
-        residual, variance = _predictive(self.motion, phi_motion, step[:, :2], regime)
+        residual, variance = self.motion.predictive(phi_motion, step[:, :2], regime)
         density = 0.5 * (np.square(residual) / variance[:, None] + np.log(2.0 * np.pi * variance)[:, None]).sum(axis=1)
         credible = np.maximum(variance, config.least_deviation**2)
         weight = use * bounded_influence(residual, credible, most=config.most_deviation)
@@ -306,16 +274,6 @@ class WorldModel:
             if self.registry.used[i]
         }
 
-    def share_intervals(self) -> dict[int, Array]:
-        """[2, 3] by identity: 5 % and 95 % of the shares of core, tail and noise that `shares` gives the means of."""
-        both = np.stack([self.motion.share_low, self.motion.share_high], axis=1)
-        return {int(self.registry.ids[i]): both[i].copy() for i in np.flatnonzero(self.registry.used)}
-
-    def tail_probability(self) -> dict[int, float]:
-        """Probability, by identity, that a dense tail of small effects moves the slot beside its sparse core."""
-        present = 1.0 - self.motion.tail_scale[:, dense.SCALES == 0.0].sum(axis=1)
-        return {int(self.registry.ids[i]): float(present[i]) for i in np.flatnonzero(self.registry.used)}
-
     def predict(self, belief: Belief, action: Array) -> tuple[Array, Array]:
         """Mean and std [S, 3] (m, m, 1 per step) of the next step of every slot of `belief` under `action` [2] m/s.
 
@@ -462,11 +420,3 @@ class WorldModel:
                 f"{str(arrays['hash'])[:12]}…; not loaded"
             )
         return model
-
-
-def _predictive(block: Variables, phi: Array, change: Array, regime: np.ndarray) -> tuple[Array, Array]:
-    """Residual [S, R] and variance [S] of `change` [S, R] under the averaged weights; phi [S, F, R]."""
-    mean = np.einsum("sf,sfr->sr", block.mean, phi)
-    spread = np.einsum("sf,sfr->s", block.inclusion * np.square(block.std), np.square(phi)) / phi.shape[2]
-    noise = block.noise[np.arange(MAX_SLOTS), regime]
-    return change - mean, spread + np.square(noise)

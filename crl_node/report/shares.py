@@ -17,7 +17,7 @@ def from_diagnostics(values: Mapping[str, Mapping[str, str]], mapping: Mapping[i
     for status in values.values():
         try:
             found = json.loads(status.get(KEY) or "{}")
-            rows = [
+            rows: list[dict[str, Any]] = [
                 {
                     "name": slot_name(int(i), mapping) or f"slot_{i}",
                     **{part: [float(v) for v in entry[part]] for part in PARTS},

@@ -194,6 +194,13 @@ class Variables:
         self.tail_mean[slot], self.tail_scale[slot] = fitted.mean, fitted.probability
         self.shares[slot], self.share_low[slot], self.share_high[slot] = found.mean, found.low, found.high
 
+    def predictive(self, phi: Array, change: Array, regime: NDArray[np.int_]) -> tuple[Array, Array]:
+        """Residual [S, R] and variance [S] of `change` [S, R] under the averaged weights; phi [S, F, R], regime [S]."""
+        mean = np.einsum("sf,sfr->sr", self.mean, phi)
+        spread = np.einsum("sf,sfr->s", self.inclusion * np.square(self.std), np.square(phi)) / phi.shape[2]
+        noise = self.noise[np.arange(MAX_SLOTS), regime]
+        return change - mean, spread + np.square(noise)
+
     def forget(self, slot: int) -> None:
         """Clear a slot for reuse, as target and as parent."""
         parents = np.append(self.columns.parent == slot, np.zeros(self.tail, bool))
