@@ -65,6 +65,16 @@ def test_replay_launch_starts_what_crl_replay_live_starts(tmp_path: Path) -> Non
     assert [spec.name for spec in specs] == ["recorder", "learner", "player", "manager"]
 
 
+@pytest.mark.parametrize("robot", ["ur5e", "franka", "so101"])
+def test_robot_launch_with_a_mock_starts_what_crl_robot_run_starts(tmp_path: Path, robot: str) -> None:
+    from crl_node.system import RobotOptions, robot_nodes
+
+    actions = actions_of("robot.launch.py", out=str(tmp_path), robot=robot, mock="true")
+    specs = robot_nodes(RobotOptions(out=tmp_path, robot=robot, mock=True))
+    assert [action.node_executable for action in actions] == [spec.executable for spec in specs]
+    assert actions[0].node_executable == "mock"
+
+
 @pytest.mark.parametrize("name", ["sim.launch.py", "robot.launch.py"])
 def test_every_promised_argument_is_declared(name: str) -> None:
     spec = importlib.util.spec_from_file_location("described", LAUNCH / name)
