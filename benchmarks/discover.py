@@ -9,11 +9,12 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from crl_node.discovery.discover import discover
+from crl_node.discovery.discover import discover as find
 from crl_node.discovery.library import evaluate, parent_mask, polynomials
 from crl_node.discovery.online import OnlineDiscovery
 from crl_node.discovery.systems import System, dense_tail, lorenz96, random_polynomial, sparse_law
@@ -86,15 +87,22 @@ def scores(system: System, score: np.ndarray | None, probability: bool = False) 
     return out
 
 
-def dynamics(seeds: list[int], progress: Progress) -> dict[str, Any]:
-    """Every system with ours, PCMCI and lasso: scores and CPU seconds; summary by family."""
+def discover(quick: bool, say: Progress) -> dict[str, Any]:
+    """The part of `crl bench structure`: dynamics, and core and tail told apart."""
+    seeds = [0] if quick else [0, 1, 2, 3, 4]
+    families = 3 if quick else None
+    return {"dynamics": dynamics(seeds, say, families), "core_and_tail": core_and_tail(seeds, say)}
+
+
+def dynamics(seeds: list[int], progress: Progress, families: int | None = None) -> dict[str, Any]:
+    """Every system (or the first `families`) with ours, PCMCI and lasso: scores and CPU seconds; summary by family."""
     rows = []
-    for family, seed, system in systems(seeds):
+    for family, seed, system in islice(systems(seeds), families):
         row: dict[str, Any] = {"family": family, "seed": seed, "rows": len(system.states)}
         for name, method in (("ours", None), ("pcmci", pcmci), ("lasso", lasso)):
             began = time.process_time()
             if method is None:
-                found = discover(system.states, system.actions, seed=seed)
+                found = find(system.states, system.actions, seed=seed)
                 row[name] = scores(system, found.inclusion, probability=True)
                 row["order"] = max(found.orders, key=lambda o: found.orders[o])
             else:
@@ -125,7 +133,7 @@ def core_and_tail(seeds: list[int], progress: Progress) -> dict[str, Any]:
     for seed in seeds:
         for make in (sparse_law, dense_tail):
             system = make(seed=seed)
-            found = discover(system.states, seed=seed)
+            found = find(system.states, seed=seed)
             share = found.shares.mean(axis=0)
             rows.append({
                 "system": system.name, "seed": seed, "true": system.facts,
@@ -138,7 +146,12 @@ def core_and_tail(seeds: list[int], progress: Progress) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def growth(progress: Progress, *, variables: int = 50, terms: int = 1000, steps: int = 100_000) -> dict[str, Any]:
+def growth(quick: bool, say: Progress) -> dict[str, Any]:
+    """The part of `crl bench structure`: a long stream with many variables and terms."""
+    return stream(say, variables=20, terms=200, steps=2_000) if quick else stream(say)
+
+
+def stream(progress: Progress, *, variables: int = 50, terms: int = 1000, steps: int = 100_000) -> dict[str, Any]:
     """A stream of D variables with F candidate terms: CPU time of a step and of a refresh, memory, over many steps.
 
     CPU time of one thread, so that other load on the machine does not count.

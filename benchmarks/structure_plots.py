@@ -120,6 +120,43 @@ def modes(result: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
+def discover(result: dict[str, Any], path: Path) -> None:
+    """Edge AUROC of every family, ours beside PCMCI and lasso: median and worst over seeds."""
+    summary = result["dynamics"]["summary"]
+    figure, axis = plt.subplots(figsize=(9, 0.34 * len(summary) + 1.2))
+    rows = np.arange(len(summary))
+    for shift, (name, colour) in zip((-0.2, 0.0, 0.2), METHODS, strict=True):
+        scores = [entry[name].get("auroc") for entry in summary.values()]
+        for row, score in zip(rows, scores, strict=True):
+            if score is not None:
+                axis.plot([score["worst"], score["median"]], [row + shift] * 2, color=colour, lw=1)
+                axis.plot(score["median"], row + shift, "o", ms=4, color=colour)
+    for name, colour in METHODS:
+        axis.plot([], [], "o-", ms=4, color=colour, label=name)
+    axis.axvline(0.95, color="0.7", ls="--")
+    axis.set(yticks=rows, xlabel="edge AUROC (dot: median, line: to the worst seed)", xlim=(0.5, 1.01))
+    axis.set_yticklabels(list(summary), fontsize=8)
+    axis.invert_yaxis()
+    axis.legend(fontsize=8, loc="lower left")
+    _save(figure, path)
+
+
+def growth(result: dict[str, Any], path: Path) -> None:
+    """Processor time of a step and of a refresh against the number of steps."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3))
+    tenths = np.array(result["step_cpu_ms_by_tenth"])
+    axes[0].plot((np.arange(len(tenths)) + 0.5) * result["steps"] / len(tenths), tenths, "o-", ms=3)
+    axes[0].set(title="one step, mean of each tenth", xlabel="steps", ylabel="processor ms", ylim=(0, None))
+    steps = [r["step"] for r in result["refreshes"]]
+    axes[1].plot(steps, [r["cpu_s"] for r in result["refreshes"]], "o-", ms=3)
+    axes[1].set(title="one refresh", xlabel="steps", ylabel="processor s", xscale="log", ylim=(0, None))
+    _save(figure, path)
+
+
+#: What discovery is compared with.
+METHODS = (("ours", "tab:blue"), ("pcmci", "tab:orange"), ("lasso", "tab:green"))
+
 PLOTS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     "agreement": agreement, "time": time, "calibration": calibration, "modes": modes,
+    "discover": discover, "growth": growth,
 }  # fmt: skip

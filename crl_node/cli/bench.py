@@ -182,8 +182,8 @@ def planner(
 @bench_app.command()
 def structure(
     parts: Annotated[
-        str, typer.Option(help="agreement, time, calibration, modes; growth, discover. With commas.")
-    ] = "agreement,time,calibration,modes",
+        str, typer.Option(help="agreement, time, calibration, modes, growth, discover. With commas.")
+    ] = "agreement,time,calibration,modes,growth,discover",
     engines: Annotated[
         str, typer.Option(help="Engines by name, with commas.")
     ] = "greedy,mcmc,particles,gflownet,amortised,amortised_raw",

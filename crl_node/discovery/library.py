@@ -131,9 +131,30 @@ def parent_mask(terms: Sequence[SeriesTerm], width: int) -> NDArray[np.bool_]:
     return mask
 
 
+class Evaluator:
+    """Phi of a fixed library: products of equally many variables are computed together."""
+
+    def __init__(self, terms: Sequence[SeriesTerm]) -> None:
+        self.terms = tuple(terms)
+        self._products: list[tuple[NDArray[np.int_], NDArray[np.int_]]] = []
+        self._others = [k for k, term in enumerate(terms) if term.kind != Kind.PRODUCT]
+        for order in sorted({len(t.variables) for t in terms if t.kind == Kind.PRODUCT}):
+            mine = [k for k, t in enumerate(terms) if t.kind == Kind.PRODUCT and len(t.variables) == order]
+            self._products.append((np.array(mine), np.array([terms[k].variables for k in mine])))
+
+    def __call__(self, data: Array) -> Array:
+        """Phi [n, F] for `data` [n, D + A]."""
+        out = np.empty((len(data), len(self.terms)))
+        for columns, variables in self._products:
+            part = data[:, variables[:, 0]]
+            for factor in variables.T[1:]:
+                part = part * data[:, factor]
+            out[:, columns] = part
+        for k in self._others:
+            out[:, k] = self.terms[k].values(data)
+        return out
+
+
 def evaluate(terms: Sequence[SeriesTerm], data: Array) -> Array:
     """Phi [n, F] of all terms for `data` [n, D + A]."""
-    out = np.empty((len(data), len(terms)))
-    for column, term in enumerate(terms):
-        out[:, column] = term.values(data)
-    return out
+    return Evaluator(terms)(data)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from crl_node.data import Array
 from crl_node.discovery.fit import Fit, FitConfig
-from crl_node.discovery.library import Kind, SeriesTerm, evaluate, parent_mask, polynomials
+from crl_node.discovery.library import Evaluator, Kind, SeriesTerm, parent_mask, polynomials
 from crl_node.discovery.moments import ADAMS_BASHFORTH, Moments
 from crl_node.structure.engine import Engine
 from crl_node.structure.mcmc import McmcConfig, McmcEngine
@@ -43,6 +43,7 @@ class OnlineDiscovery:
             raise ValueError(f"order {order} is none of {sorted(ADAMS_BASHFORTH)}")
         self.states, self.actions, self.order = states, actions, order
         self.terms = tuple(terms) if terms is not None else polynomials(range(states + actions), degree)
+        self._evaluate = Evaluator(self.terms)
         self.mask = parent_mask(self.terms, states + actions)
         base = config or FitConfig()
         tails = base.tail_stds if tail else (0.0,)
@@ -80,7 +81,7 @@ class OnlineDiscovery:
             phi = np.sum([w * f for w, f in zip(weights, self._recent, strict=False)], axis=0)
             self._learn(phi, x - self._last)
             learned = True
-        self._recent = [evaluate(self.terms, row[None])[0], *self._recent[: len(weights) - 1]]
+        self._recent = [self._evaluate(row[None])[0], *self._recent[: len(weights) - 1]]
         self._last = x
         return learned
 
