@@ -134,7 +134,9 @@ def efforts(settings: Settings) -> dict[str, list[tuple[float, Callable[[int], E
             (n, lambda seed, n=n: GreedyEngine(GreedyConfig(most_sets=n))) for n in (16, 64, 256, 768, 3072)
         ]
     if "mcmc" in settings.engines:
-        found["mcmc"] = [(n, lambda seed, n=n: McmcEngine(seed, McmcConfig(steps=n))) for n in (2, 10, 50, 200, 800)]
+        found["mcmc"] = [
+            (n, lambda seed, n=n: McmcEngine(seed, McmcConfig(steps=n, most_steps=n))) for n in (2, 10, 50, 200, 800)
+        ]
     if "particles" in settings.engines:
         found["particles"] = [
             (n, lambda seed, n=n: ParticleEngine(seed, config=ParticleConfig(last_moves=n))) for n in (1, 3, 12, 48)

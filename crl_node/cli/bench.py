@@ -235,3 +235,39 @@ def environments(
     if out is not None:
         module.plot(result, out.with_suffix(".png"))
         console.print(f"written: {out.with_suffix('.png')}")
+
+
+@bench_app.command()
+def research(
+    questions: Annotated[
+        str, typer.Option(help="core_and_tail, particles, inference, point; with commas.")
+    ] = "core_and_tail,particles,inference,point",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for JSON and figures.")] = Path(
+        "runs/bench/research"
+    ),
+    structure: Annotated[
+        Path, typer.Option("--structure", help="Folder of `crl bench structure`, for the question of inference.")
+    ] = Path("runs/bench/structure"),
+    quick: Annotated[bool, typer.Option("--quick", help="Short runs: does it work?")] = False,
+) -> None:
+    """The research questions of docs/research.md: one JSON and one figure each."""
+    module = _module("research")
+    unknown = [name for name in questions.split(",") if name not in module.QUESTIONS]
+    if unknown:
+        raise ParameterError(f"there is no question '{unknown[0]}'; there are {', '.join(module.QUESTIONS)}")
+    out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {}
+    for name in questions.split(","):
+        measure, picture = module.QUESTIONS[name]
+        extra = {}
+        if name == "inference":
+            parts = {p.stem: json.loads(p.read_text()) for p in sorted(structure.glob("*.json"))}
+            extra = {"structure": parts or None}
+        before = _module("runs").machine_load()
+        found = measure(quick, lambda line: console.print(line, highlight=False, markup=False), **extra)
+        if not found:
+            continue
+        results[name] = {"machine_before": before, **found}
+        _write(results[name], out / f"{name}.json")
+        picture(found, out / f"{name}.png")
+        console.print(f"written: {out / name}.png")

@@ -46,7 +46,7 @@ class DiscoverConfig:
     growth: GrowConfig = field(default_factory=GrowConfig)
     chains: McmcConfig = field(
         default_factory=lambda: McmcConfig(
-            temperatures=(1.0, 1.0, 0.7, 0.5), steps=60, climbs=40, kept_per_step=24, most_sets=2048
+            temperatures=(1.0, 1.0, 0.7, 0.5), steps=60, most_steps=60, climbs=40, kept_per_step=24, most_sets=2048
         )
     )
 

@@ -24,7 +24,7 @@ WARM_UP = 32
 #: Rows that are added to the statistics together: one matrix product instead of so many passes over F^2 numbers.
 BLOCK = 16
 #: Chains of one refresh: few and short, they start from the last posterior.
-CHAINS = McmcConfig(temperatures=(1.0, 1.0, 0.6), steps=24, climbs=8, kept_per_step=16, most_sets=512)
+CHAINS = McmcConfig(temperatures=(1.0, 1.0, 0.6), steps=24, most_steps=24, climbs=8, kept_per_step=16, most_sets=512)
 
 
 class OnlineDiscovery:

@@ -20,7 +20,7 @@ from crl_node.structure.neighbours import Batch, climb
 #: Columns an engine is given at most. Enumeration and networks grow with them, chains hardly.
 MOST_COLUMNS = {"exact": 16, "mcmc": 48, "particles": 32, "gflownet": 14, "amortised": 20, "amortised_raw": 20}
 #: Chains beside a running arm: a step has 100 ms.
-_CHAINS = McmcConfig(temperatures=(1.0, 1.0, 0.6), steps=20, climbs=8, kept_per_step=24, most_sets=2048)
+_CHAINS = McmcConfig(temperatures=(1.0, 1.0, 0.6), steps=20, most_steps=20, climbs=8, kept_per_step=24, most_sets=2048)
 #: Likeliest sets that are kept.
 _KEPT = 2048
 _MOVES = 24

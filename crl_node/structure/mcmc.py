@@ -34,7 +34,9 @@ class McmcConfig:
     """Bounds on the work of one update, all per variable."""
 
     temperatures: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 0.7, 0.7, 0.5, 0.3)  # beta of each chain
-    steps: int = 200  # jumps of each chain
+    steps: int = 160  # jumps of each chain
+    most_steps: int = 800  # jumps while these many find more: a flat posterior is spread over thousands of sets
+    enough: float = 2e-3  # share of the mass found in the last `steps` jumps below which the chains stop
     climbs: int = 24  # greedy moves before the chains start, at most
     near: float = 14.0  # nats below the best set within which neighbours are kept
     kept_per_step: int = 64  # neighbours kept of one chain in one step, at most
@@ -68,7 +70,14 @@ class McmcEngine:
         found = _Found(len(problems), self.config)
         found.add(variable, sets, score)
         climbing = np.ones(len(sets), bool)
-        for step in range(self.config.climbs + self.config.steps):
+        last = np.full(len(problems), -np.inf)
+        for step in range(self.config.climbs + self.config.most_steps):
+            jumps = step - self.config.climbs
+            if jumps > 0 and jumps % self.config.steps == 0:
+                total = found.log_total()
+                if (1.0 - np.exp(last - total) < self.config.enough).all():
+                    break
+                last = total
             moves = self.batch.moves(variable, sets)
             flat = moves.flat()
             found.look(variable, sets, score, moves, flat)
@@ -184,6 +193,11 @@ class _Found:
             kept.append((variable[mine], packed[mine], score[mine]))
         self._kept = kept
         self._rows = sum(len(entry[0]) for entry in kept)
+
+    def log_total(self) -> Array:
+        """[V] nats, log of the mass of all sets kept so far."""
+        self._merge()
+        return np.array([float(logsumexp(score)) for _, _, score in self._kept])
 
     def supports(self) -> list[Support]:
         """Per variable the sets, each once, likeliest first."""

@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_posterior_and_a_warm_start_keeps_it() -> N
 
 def test_particles_follow_the_inclusion_probabilities() -> None:
     rng = np.random.default_rng(4)
-    engine = McmcEngine(config=McmcConfig(steps=60))
+    engine = McmcEngine(config=McmcConfig(steps=60, most_steps=60))
     engine.update([draw(rng, DrawConfig(columns=8)).problem])
     particles = engine.sample(400, np.random.default_rng(0))[0]
     np.testing.assert_allclose(particles.sets.mean(axis=0), engine.inclusion()[0], atol=0.04)
