@@ -235,6 +235,7 @@ def test_a_recorder_that_is_killed_costs_no_command_and_every_complete_chunk_is_
 def test_when_the_simulator_is_reset_nothing_moves_for_a_window_and_nothing_stale_is_learned(
     live: Live, measured: Any
 ) -> None:
+    live.until(lambda: live.time() > 5.0, "a clock that is far from where it begins anew")
     live.processes["sim"].kill(signal.SIGKILL)
     old, sent = live.now(), len(live.executed)
     live.truth.clear()
