@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 #: An array of whatever type a checkpoint may hold.
 Arrays = NDArray[Any]
 
-FORMAT = "crl_node world model 1"
+FORMAT = "crl_node world model 2"
 #: A checkpoint unpacks to about 2 MB; one that unpacks to more than this is made to fill the memory [bytes].
 UNPACKED_LIMIT = 256 * 1024 * 1024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,8 @@ from crl_node.graph import variable_name
 from crl_node.structure.variables import Variables
 from crl_node.world_model import WorldModel
 
+#: How a step report says that somebody asked for a new environment before its frame; a name in JSON's quotes follows.
+_ASKED = "begun on request: "
 #: A mechanism whose probability of having changed is above this is named.
 CHANGED = 0.5
 #: Mechanisms less probable than this, before and after, are not listed.
@@ -94,3 +97,22 @@ def with_invariance(edges: Sequence[Edge], model: WorldModel) -> tuple[Edge, ...
             key = m.cause_slot, m.effect
             kept[key] = kept.get(key, 1.0) * m.invariant
     return tuple(replace(edge, invariant=kept.get((edge.cause_slot, edge.effect), 1.0)) for edge in edges)
+
+
+def asked_note(names: Sequence[str]) -> str:
+    """The note of the first frame of environments that were begun on request, from which `asked_in` reads them."""
+    return _ASKED + json.dumps(list(names)) if names else ""
+
+
+def asked_in(note: str) -> tuple[str, ...]:
+    """Names of the environments that were begun on request before the frame of a step report with this note.
+
+    ValueError when the note speaks of some but cannot be read.
+    """
+    _, found, rest = note.partition(_ASKED)
+    if not found:
+        return ()
+    names, _ = json.JSONDecoder().raw_decode(rest)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the note '{note}' does not name environments")
+    return tuple(names)

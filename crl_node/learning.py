@@ -21,6 +21,7 @@ from crl_node.calibration import camera_from_parameters
 from crl_node.camera import Camera
 from crl_node.checkpoint import Arrays, CheckpointError, extra_of, read_arrays
 from crl_node.data import Belief, Posterior
+from crl_node.environments import asked_note
 from crl_node.perception.encoder import Encoder
 from crl_node.perception.frozen import FrozenPicture
 from crl_node.perception.slots import SlotEncoder
@@ -50,6 +51,7 @@ class Learner:
         self.encoder: Encoder = self._new_encoder()
         self.model = WorldModel(config, seed)
         self.camera_check = FrozenPicture()
+        self._asked: list[str] = []  # environments begun on request since the last step
 
     def _new_encoder(self) -> SlotEncoder:
         return SlotEncoder(self.camera, self.config.wall, self.profile.tool_radius)
@@ -63,11 +65,20 @@ class Learner:
         updated = time.perf_counter()
         begun = self.model.refresh()
         refreshed = time.perf_counter()
+        asked, self._asked = asked_note(self._asked), []
         return StepResult(
             belief, observation.learned, observation.surprise,
             1e3 * (seen - start), 1e3 * (updated - seen), 1e3 * (refreshed - updated),
-            "; ".join([aligned.note] * bool(aligned.note) + list(observation.notes) + [begun] * bool(begun)),
+            "; ".join(filter(None, (asked, aligned.note, *observation.notes, begun))),
         )  # fmt: skip
+
+    def begin_environment(self, name: str = "") -> str:
+        """Another environment begins, on request; the note of the next step says so, for replay. Returns its name.
+
+        ValueError when the name is taken.
+        """
+        self._asked.append(self.model.begin_environment(name))
+        return self._asked[-1]
 
     def perceive(self, aligned: Aligned) -> Belief:
         """Only the first part of `step`: the belief. FrameError when the image cannot be used."""
@@ -115,7 +126,7 @@ class Learner:
             encoder.restore(extra_of(arrays))
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {path} holds no state of this encoder: {error}; not loaded") from error
-        self.model, self.encoder = model, encoder
+        self.model, self.encoder, self._asked = model, encoder, []
         short = model.posterior().hash[:12]
         return f"{path}: {model.step} transitions, posterior version {model.version}, hash {short}…"
 

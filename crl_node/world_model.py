@@ -121,6 +121,7 @@ class WorldModel:
         for motion, brightness in sums + ([self.watch.filling] if self.watch is not None else []):
             motion.add(with_tail, step[:, :2], regime, weight)
             brightness.add(phi_light[:, None, :], step[:, 4:5], light_regime, lit)
+        self.motion.slides.add(state, next_state, scene, use)
         if self.watch is not None:
             self.watch.stepped(np.flatnonzero(self.registry.present))
         self.step += 1

@@ -210,7 +210,7 @@ class LearnerNode(ManagedNode):
         with self._model_lock:
             model = self.learner.model
             try:
-                name = model.begin_environment(request.name)
+                name = self.learner.begin_environment(request.name)
                 response.success = True
                 response.message = f"'{name}' begins after {model.step} transitions"
                 self.get_logger().info(f"environment {response.message}")

@@ -31,5 +31,6 @@ def absorb(model: WorldModel, other: WorldModel) -> None:
         raise ValueError(f"the models have other variables ({mine.ids.tolist()}, {its.ids.tolist()}): not added")
     model.motion.statistics.merge(other.motion.statistics)
     model.brightness.statistics.merge(other.brightness.statistics)
+    model.motion.slides.merge(other.motion.slides)
     model.step += other.step
     model._dirty = True

@@ -15,6 +15,7 @@ from crl_node.bags.reader import BagReader
 from crl_node.checkpoint import write_arrays
 from crl_node.command import Command
 from crl_node.data import Plan, Posterior
+from crl_node.environments import asked_in
 from crl_node.learning import Learner, Schedule, learner_from
 from crl_node.perception.validate import FrameError
 from crl_node.replay import compare
@@ -128,6 +129,8 @@ class Replay:
         for event in events(self.reader, topics, live, 2 * self._parameters.pair_tolerance):
             if event.kind is Kind.RESTART:
                 self._restart()
+            elif event.kind is Kind.REPORT:
+                self._told(event)
             elif event.kind in _TOPICS:
                 self._recorded(event)
             else:
@@ -154,6 +157,17 @@ class Replay:
         stamps = None if used is None else {nanoseconds(u.stamp) for u in used}
         self._frames = Frames(self._parameters, self.learner, stamps, self.outcome.frames)
         self._schedule = Schedule(self._parameters)
+        self._asked: dict[int, tuple[str, ...]] = {}  # frame ns -> environments somebody began right before it
+
+    def _told(self, event: Event) -> None:
+        """A step report: environments that were begun on request before its frame."""
+        try:
+            names = asked_in(str(event.message.note))
+        except ValueError as error:
+            self.outcome.notes.append(f"step report at {event.stamp:.2f} s: {error}; no environment begins there")
+            return
+        if names:
+            self._asked[nanoseconds(event.stamp)] = names
 
     def _restart(self) -> None:
         """The clock went back: the run was resumed, the learner from its checkpoint, the planner from nothing."""
@@ -181,6 +195,11 @@ class Replay:
 
     def _step(self, aligned: Aligned) -> None:
         outcome, stamp, model = self.outcome, aligned.frame.stamp, self.learner.model
+        for name in self._asked.pop(nanoseconds(stamp), ()):
+            try:
+                self.learner.begin_environment(name)
+            except ValueError as error:
+                outcome.notes.append(f"at {stamp:.2f} s the live run began an environment, but here {error}")
         try:
             result = self.learner.step(aligned)
         except FrameError:

@@ -26,6 +26,8 @@ from crl_node.replay.settings import ReplayError
 
 IMAGE, JOINTS, EXECUTED = "camera/image_raw", "joint_states", "gate/executed"
 BELIEF, POSTERIOR, COMMAND, PLAN = "learner/belief", "learner/posterior", "planner/command", "planner/plan"
+#: Tells of environments that somebody asked for.
+REPORT = "learner/report"
 #: What a replay reads, by the name that the nodes give it.
 INPUTS = (IMAGE, JOINTS, EXECUTED)
 OUTPUTS = (BELIEF, POSTERIOR, COMMAND, PLAN)
@@ -39,18 +41,19 @@ class Kind(IntEnum):
     """What an event is; of events at one instant the smaller comes first."""
 
     EXECUTED = 0
-    JOINTS = 1
-    IMAGE = 2
-    POSTERIOR = 3
-    BELIEF = 4
-    PLAN = 5
-    COMMAND = 6
-    RESTART = 7
+    REPORT = 1  # of the frame with this stamp, before it: what it tells is input here
+    JOINTS = 2
+    IMAGE = 3
+    POSTERIOR = 4
+    BELIEF = 5
+    PLAN = 6
+    COMMAND = 7
+    RESTART = 8
 
 
 _KINDS = {
     EXECUTED: Kind.EXECUTED, JOINTS: Kind.JOINTS, IMAGE: Kind.IMAGE, POSTERIOR: Kind.POSTERIOR, BELIEF: Kind.BELIEF,
-    PLAN: Kind.PLAN, COMMAND: Kind.COMMAND,
+    PLAN: Kind.PLAN, COMMAND: Kind.COMMAND, REPORT: Kind.REPORT,
 }  # fmt: skip
 
 
@@ -78,7 +81,7 @@ def roles(reader: BagReader) -> dict[str, str]:
         given = json.loads(reader.custom[ROLES])
     except (KeyError, ValueError):
         given = {}
-    return {name: str(given.get(name, name)) for name in (*INPUTS, *OUTPUTS)}
+    return {name: str(given.get(name, name)) for name in (*INPUTS, *OUTPUTS, REPORT)}
 
 
 def frames_used(reader: BagReader, topics: Mapping[str, str]) -> list[list[Used]]:
@@ -120,7 +123,7 @@ def events(
         place = stamp
         if kind is Kind.IMAGE and paired is not None:
             place = paired.get(nanoseconds(stamp), stamp)
-        elif kind is Kind.EXECUTED:
+        elif kind in (Kind.EXECUTED, Kind.REPORT):
             place -= ahead
         heapq.heappush(wait, (place, int(kind), number, Event(kind, stamp, message, raw.data)))
         horizon = max(newest.values()) - WINDOW

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crl_node.data import MAX_SLOTS, Array
-from crl_node.mechanisms.environments import Environments, Sums, sums_of
+from crl_node.mechanisms.environments import MOST_ENVIRONMENTS, Environments, Sums, sums_of
 from crl_node.mechanisms.grammar import Columns
+from crl_node.mechanisms.slides import Slides
 from crl_node.mechanisms.statistics import Statistics, expected_residual, noise_std
 from crl_node.posterior import PARTICLES
 from crl_node.structure import dense
@@ -60,6 +61,7 @@ class Variables:
         self.statistics = Statistics(MAX_SLOTS, size + tail)  # of the live environment
         self.environments = Environments(columns, tail)
         self.compared: dict[int, Comparison] = {}  # by slot, live environment against the earlier ones
+        self.slides = Slides()  # where friction shows; filled for motion only
         self.experience = Experience(columns)
         self.greedy, self.change, self.engine = greedy or GreedyConfig(), change or ChangeConfig(), engine
         self.inclusion = np.zeros((MAX_SLOTS, size))
@@ -111,6 +113,7 @@ class Variables:
         """What comes from now on belongs to another environment, and `recent`, a part of what came, already does."""
         self.environments.begin(self.statistics.without(recent), self.noise, self.inclusion)
         self.statistics = recent or Statistics(MAX_SLOTS, len(self.columns) + self.tail)
+        self.slides.begin(MOST_ENVIRONMENTS)
         self.compared = {}
 
     def invariant(self, slot: int) -> Array:
@@ -128,7 +131,7 @@ class Variables:
             self.columns, earlier, sums_of(self.statistics, slot), self.noise[slot], log_prior_odds,
             begun.inclusion[slot], self.change, None if before is None else before.start,
         )  # fmt: skip
-        self.compared[slot] = found
+        self.compared[slot] = found = self.slides.seen_in(found, self.columns, slot)
         begun.changed[slot] = found.changed > 0.5
 
     def problem(self, slot: int, log_prior_odds: Array) -> Problem:
@@ -207,6 +210,7 @@ class Variables:
         self.statistics.forget(slot, parents)
         self.environments.forget(slot, parents)
         self.compared.pop(slot, None)
+        self.slides.forget(slot)
         self.experience.forget(slot)
         for name in ("inclusion", "mean", "set_mean", "draw", "best", "edge", "tail_mean"):
             getattr(self, name)[slot] = 0
@@ -225,6 +229,7 @@ class Variables:
         out = self.statistics.state(prefix)
         for name in (*_SUMMARY, "tail_mean", *_INTERVALS):
             out[f"{prefix}_{name}"] = getattr(self, name)
+        out[f"{prefix}_slides"] = self.slides.sums
         out[f"{prefix}_log_bayes_factor"] = self.experience.log_bayes_factor
         return out | self.environments.state(prefix)
 
@@ -245,6 +250,7 @@ class Variables:
             raise ValueError(f"checkpoint array '{prefix}_log_bayes_factor' has shape {factor.shape}; not loaded")
         self.environments.restore(arrays, prefix, earlier)
         self.statistics.restore(arrays, prefix)
+        self.slides.restore(arrays, f"{prefix}_slides", earlier + 1)
         self.compared = {}
         self.__dict__.update(new)
         self.experience.log_bayes_factor = factor.copy()

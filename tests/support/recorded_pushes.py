@@ -7,6 +7,7 @@ from recordings, not for curiosity.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ TOPICS = {
     "/joint_states": "sensor_msgs/msg/JointState",
     "/gate/executed": "crl_interfaces/msg/Command",
     "/sim/ground_truth": "crl_interfaces/msg/GroundTruth",
+    "/learner/report": "crl_interfaces/msg/StepReport",
 }
 
 
@@ -41,11 +43,12 @@ def parameters(world: str, seed: int) -> dict[str, dict[str, Any]]:
 
 def record_pushes(
     folder: Path, *, world: str = "four_cubes", seed: int = 0, steps: int = 60, start: float = 100.0,
-    truth: bytes | None = None, **options: Any,
+    truth: bytes | None = None, reports: Mapping[int, str] | None = None, **options: Any,
 ) -> Path:  # fmt: skip
     """Write a bag of `steps` control steps; `start` s is the log time of its first message.
 
-    `truth`: bytes written as ground truth with every frame (None: that topic is left out). `options` go to the writer.
+    `truth`: bytes written as ground truth with every frame (None: that topic is left out). `reports`: notes of step
+    reports by step, written with their frames (None: that topic is left out). `options` go to the writer.
     """
     m = Messages()
     for name in TOPICS.values():
@@ -54,7 +57,8 @@ def record_pushes(
     place, profile = load_world(world), load_profile("iiwa_sim")
     writer = BagWriter(folder, definitions=definitions(), min_free_bytes=0, **options)
     for topic, kind in TOPICS.items():
-        if topic != "/sim/ground_truth" or truth is not None:
+        left_out = {"/sim/ground_truth": truth is None, "/learner/report": reports is None}
+        if not left_out.get(topic, False):
             writer.add_topic(TopicInfo(topic, kind))
     writer.note({PARAMETERS: json.dumps(parameters(world, seed))})
     rng = np.random.default_rng(seed)
@@ -81,6 +85,10 @@ def record_pushes(
                 "sensor_msgs/msg/Image", header=m.header(now), height=image.shape[0], width=image.shape[1],
                 encoding="rgb8", step=3 * image.shape[1], data=image.reshape(-1),
             )), now)  # fmt: skip
+            if reports is not None and step in reports:
+                put("/learner/report", m.bytes(m.make(
+                    "crl_interfaces/msg/StepReport", header=m.header(now), note=reports[step],
+                )), now)  # fmt: skip
             if truth is not None:
                 put("/sim/ground_truth", truth, now)
             if step % 15 == 14:

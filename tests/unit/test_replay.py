@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crl_node.alignment import Aligned
 from crl_node.arm.trajectory import JointTrajectory
 from crl_node.bags import metadata
 from crl_node.bags.reader import BagReader
 from crl_node.bags.repair import recover_bag
 from crl_node.command import Command
 from crl_node.data import Belief
+from crl_node.environments import asked_in, asked_note
+from crl_node.learning import StepResult
 from crl_node.parameter_spec import ParameterError
 from crl_node.replay.compare import Comparison
 from crl_node.replay.run import Outcome, Replay
@@ -168,3 +171,40 @@ def test_a_command_is_compared_down_to_its_trajectory() -> None:
     comparison.made(COMMAND, 1, command)
     comparison.recorded(COMMAND, 1, replace(command, trajectory=other))
     assert comparison.first is not None and "trajectory.positions[1, 0] is 0.0" in comparison.first.what
+
+
+def test_an_environment_that_was_begun_on_request_begins_at_the_same_frame_again(
+    bag: Path, tmp_path: Path, outcome: Outcome
+) -> None:
+    """The live side is the learner itself: the service is called after frame 11, its notes go into the bag."""
+    reader = BagReader(bag)
+    live = Replay(reader, read_settings(reader), plan=False)
+    step, notes = live.learner.step, []
+
+    def noted(aligned: Aligned) -> StepResult:
+        if len(notes) == 12:
+            live.learner.begin_environment('wet "table"; begins')
+        result = step(aligned)
+        notes.append(result.note)
+        return result
+
+    live.learner.step = noted  # type: ignore[method-assign]
+    wanted = live.run().posterior
+    assert [k for k, note in enumerate(notes) if asked_in(note)] == [12]
+    path = record_pushes(tmp_path / "bag", seed=3, steps=STEPS, reports=dict(enumerate(notes)))
+    found = again(path)
+    assert found.learner is not None and found.posterior is not None and wanted is not None
+    assert found.learner.model.environments == ["first", 'wet "table"; begins']
+    assert found.posterior.hash == wanted.hash
+    assert len(found.learner.model.motion.environments.past) == 1
+    gone = outcome.learner
+    assert gone is not None and gone.model.environments == ["first"]
+
+
+def test_a_report_that_names_an_environment_twice_or_badly_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    reports = {3: asked_note(["a"]), 6: "x; " + asked_note(["a"]), 9: 'begun on request: ["b'}
+    found = again(record_pushes(tmp_path / "bag", seed=3, steps=12, reports=reports))
+    assert found.learner is not None and found.learner.model.environments == ["first", "a"]
+    assert any("cannot be called 'a'" in note for note in found.notes)
+    assert any("no environment begins there" in note for note in found.notes)
+    assert asked_in("slot_3 is now variable 2") == ()
