@@ -141,7 +141,7 @@ class Inwards(Skills):
         scene, table = request.scene, request.table
         roads = ways(scene, table)
         middle = np.array([table.rim[:2].mean(), table.rim[2:].mean()])
-        for _ in range(30):
+        for _ in range(30 if len(scene.things) else 0):
             row = int(rng.choice(scene.things))
             inward = middle - scene.position[row]
             angle = float(np.arctan2(inward[1], inward[0]) + rng.normal(0.0, 0.7))

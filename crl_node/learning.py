@@ -147,7 +147,7 @@ def learner_from(parameters: Any, profile: RobotProfile | None = None) -> Learne
         raise ValueError(f"parameter 'table' is {parameters.table}, it must be x_min < x_max, y_min < y_max")
     config = ModelConfig(
         dt=parameters.period, wall=(x_min, x_max, y_min, y_max), watch_changes=parameters.watch_changes,
-        engine=parameters.structure_engine,
+        engine=parameters.structure_engine, induce=parameters.induce_terms,
     )
     return Learner(profile, camera, config, parameters.seed)
 

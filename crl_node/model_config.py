@@ -26,6 +26,8 @@ class ModelConfig:
     brightness_per_refresh: int = 1
     #: Begin another environment by itself when a mechanism is found to have changed.
     watch_changes: bool = False
+    #: Find contact radii beyond those of the grammar (`structure.induction`).
+    induce: bool = False
     engine: str = "greedy"  # structure engine, a name of `structure.engines`
 
 

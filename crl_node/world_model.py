@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from crl_node import graph as causal_graph
+from crl_node import prediction
 from crl_node.checkpoint import FORMAT, Arrays, CheckpointError, read_arrays, write_arrays
 from crl_node.data import BODY, MAX_SLOTS, STATE_SIZE, Array, Belief, Edge, Posterior, TermKind
 from crl_node.mechanisms import grammar, tail, terms
@@ -24,6 +25,7 @@ from crl_node.model_config import ModelConfig as ModelConfig
 from crl_node.model_config import Observation as Observation
 from crl_node.posterior import PARTICLES, sealed
 from crl_node.structure import prior
+from crl_node.structure.induction import Induction
 from crl_node.structure.planner_terms import select
 from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE, Variables
 
@@ -51,6 +53,7 @@ class WorldModel:
         self._posterior: Posterior | None = None
         self._last: Belief | None = None
         self._trusted = np.zeros(MAX_SLOTS, bool)  # slots that could be learned from in the last belief
+        self.induction = Induction(self.motion) if self.config.induce else None
         self._tables: tuple[terms.TermTable, terms.TermTable] | None = None
         self._lengths: tuple[Array, Array] = self._make_lengths()
 
@@ -122,6 +125,8 @@ class WorldModel:
             motion.add(with_tail, step[:, :2], regime, weight)
             brightness.add(phi_light[:, None, :], step[:, 4:5], light_regime, lit)
         self.motion.slides.add(state, next_state, scene, use)
+        if self.induction is not None:
+            self.induction.reservoir.add(state, action, body_step, step[:, :2], regime, weight, scene)
         if self.watch is not None:
             self.watch.stepped(np.flatnonzero(self.registry.present))
         self.step += 1
@@ -141,13 +146,14 @@ class WorldModel:
     def refresh(self) -> str:
         """A bounded slice of structure work: the next few variables, round robin over the slots there are.
 
-        Returns a sentence when the watch has let another environment begin, else an empty text.
+        Returns sentences about lengths that were found and about another environment that has begun; often empty.
         """
         used = np.flatnonzero(self.registry.present)
         if not used.size:
             return ""
         odds = self.log_prior_odds()
         self._refreshes += 1
+        notes: list[str] = []
         work = (
             (self.motion, odds[0], used, self.config.motion_per_refresh),
             (self.brightness, odds[1], used[used != BODY], self.config.brightness_per_refresh),
@@ -157,19 +163,38 @@ class WorldModel:
                 later = slots[slots >= self._cursor[number]]
                 slot = int(later[0] if later.size else slots[0])
                 self._cursor[number] = slot + 1
+                if block is self.motion and not notes:
+                    notes += self._induce(slot, odds[0][slot])
                 rng = np.random.default_rng([self.seed, self._refreshes, number, slot])
                 block.refresh(slot, prior_odds[slot], rng)
         self._dirty = True
         found = self.watch.judge_next(odds) if self.watch is not None else None
         if found is None:
-            return ""
+            return "; ".join(notes)
         which, index, group, probability = found
         columns = (self.motion, self.brightness)[which].columns
         kind = TermKind(int(columns.group_kind[group])).name.lower()
-        return (
+        notes.append(
             f"'{self.begin_environment(recent=True)}' begins: {kind} of slot_{self.registry.ids[index]} has changed "
             f"(probability {probability:.3f})"
         )
+        return "; ".join(notes)
+
+    def _induce(self, slot: int, log_prior_odds: Array) -> list[str]:
+        """Another contact radius for one pair, where the evidence asks for it."""
+        if self.induction is None:
+            return []
+        change = self.induction.judge(slot, self._lengths[0], self._scene(self.registry.used), log_prior_odds)
+        if change is None:
+            return []
+        self._lengths, self._tables = self._make_lengths(), None
+        if self.watch is not None:
+            self.watch.drop_windows()
+        parent = int(grammar.MOTION.parent[change.column])
+        return [
+            f"push of slot_{self.registry.ids[slot]} by slot_{self.registry.ids[parent]}: "
+            f"{change.after:.4f} m instead of {change.before:.4f} m is tried ({change.nats:.1f} nats)"
+        ]
 
     def begin_environment(self, name: str = "", *, recent: bool = False) -> str:
         """Another environment begins: any mechanism may differ from now on. Returns its name.
@@ -181,6 +206,8 @@ class WorldModel:
         parts = self.watch.recent() if recent and self.watch is not None else (None, None)
         for block, part in zip((self.motion, self.brightness), parts, strict=True):
             block.begin_environment(part)
+        if self.induction is not None:
+            self.induction.finish()
         if self.watch is not None:
             self.watch.restart()
         self._dirty = True
@@ -281,35 +308,7 @@ class WorldModel:
         The std holds the disagreement of the particles and the noise. Slots the model does not know are predicted
         to stay, with the noise of a thing never seen.
         """
-        rows = self.registry.rows(belief)
-        here = rows >= 0
-        state, scene = self._state(belief, rows), self._scene(here)
-        action = np.asarray(action, float)
-        body_step = self.body_step(state, action, scene)
-        phi_motion, phi_light = self._phi(state, action, body_step, scene)
-        mean = np.zeros((MAX_SLOTS, 3))
-        mean[:, :2] = np.einsum("sf,sfc->sc", self.motion.mean, phi_motion)
-        mean[BODY, :2] = body_step
-        mean[:, 2] = np.einsum("sf,sf->s", self.brightness.mean, phi_light)
-        draws = np.concatenate(
-            [
-                np.einsum("skf,sfc->skc", self.motion.draw, phi_motion),
-                np.einsum("skf,sf->sk", self.brightness.draw, phi_light)[..., None],
-            ],
-            axis=-1,
-        )
-        regime = np.where(terms.disturbed(state, body_step, scene), CONTACT, FREE)
-        light_regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
-        every = np.arange(MAX_SLOTS)
-        noise = np.stack(
-            [self.motion.noise[every, regime]] * 2 + [self.brightness.noise[every, light_regime]], axis=-1
-        )
-        std = np.sqrt(draws.var(axis=1) + np.square(noise))
-        out_mean = np.zeros((len(belief.ids), 3))
-        out_std = np.tile([MOTION_NOISE.std[FREE], MOTION_NOISE.std[FREE], BRIGHTNESS_NOISE.std[FREE]], (len(rows), 1))
-        out_std = out_std[: len(belief.ids)] if len(belief.ids) <= len(rows) else np.resize(out_std, out_mean.shape)
-        out_mean[rows[here]], out_std[rows[here]] = mean[here], std[here]
-        return out_mean, out_std
+        return prediction.predict(self, belief, np.asarray(action, float))
 
     def body_step(self, state: Array, action: Array, scene: terms.Scene) -> Array:
         """[2] m, expected displacement of the body under `action` [2] m/s. `state` [S, 5]."""
@@ -344,6 +343,8 @@ class WorldModel:
 
     def _make_lengths(self) -> tuple[Array, Array]:
         motion = grammar.motion_lengths(self.registry.extent, self.registry.distance)
+        if self.induction is not None:
+            motion = self.induction.applied(motion)
         return motion, np.zeros((MAX_SLOTS, len(grammar.BRIGHTNESS)))
 
     def _slots_changed(self, new: list[int]) -> None:
@@ -362,6 +363,8 @@ class WorldModel:
     def _forget(self, index: int) -> None:
         self.motion.forget(index)
         self.brightness.forget(index)
+        if self.induction is not None:
+            self.induction.forget(index)
         if self.watch is not None:
             self.watch.forget(index)
 
@@ -382,6 +385,7 @@ class WorldModel:
             **self.registry.state(),
             **self.motion.state("motion"),
             **self.brightness.state("brightness"),
+            **({} if self.induction is None else self.induction.state()),
             **{f"extra_{name}": np.asarray(array) for name, array in (extra or {}).items()},
         }
         return {name: array.copy() for name, array in arrays.items()}
@@ -409,6 +413,8 @@ class WorldModel:
             model.environments = [str(n) for n in arrays.get("environments", np.array(["first"]))]
             for block, prefix in ((model.motion, "motion"), (model.brightness, "brightness")):
                 block.restore(arrays, prefix, len(model.environments) - 1)
+            if model.induction is not None:
+                model.induction.restore(arrays)
             model.step, model.version, model._refreshes = counters[1:4]
             model._cursor = np.array(counters[4:6], np.int64)
         except (KeyError, TypeError, ValueError, IndexError) as error:

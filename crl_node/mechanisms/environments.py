@@ -152,6 +152,13 @@ class Environments:
             begun.inclusion[slot] = 0.0
             begun.inclusion[:, own] = 0.0
 
+    def silence(self, slot: int, column: int) -> None:
+        """One variable's column has become another term, of which nothing was felt in the earlier environments."""
+        for statistics in [*self.past, *([self.carried] if self.carried is not None else [])]:
+            statistics.gram[slot, :, column] = 0.0
+            statistics.gram[slot, :, :, column] = 0.0
+            statistics.cross[slot, :, column] = 0.0
+
     def state(self, prefix: str) -> dict[str, Array]:
         """Arrays by name, for a checkpoint; none while there is only one environment."""
         out: dict[str, Array] = {}

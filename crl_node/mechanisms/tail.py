@@ -24,11 +24,11 @@ _PHASE = _rng.uniform(0.0, 2.0 * np.pi, TAIL_FEATURES)  # [T] rad
 
 
 def tail_features(state: Array, body_step: Array) -> Array:
-    """psi [S, 2, 2 T] m per step: block-diagonal over the axes, unit weight prior. `state` [S, 5]."""
-    offset = np.clip(state[:, :2] - (state[BODY, :2] + body_step), -0.2, 0.2)
-    local = np.hstack([state[:, :2], offset, state[:, 2:4]])
+    """psi [..., S, 2, 2 T] m per step: block-diagonal over the axes, unit weight prior. `state` [..., S, 5]."""
+    offset = np.clip(state[..., :2] - (state[..., BODY, :2] + body_step)[..., None, :], -0.2, 0.2)
+    local = np.concatenate([state[..., :2], offset, state[..., 2:4]], axis=-1)
     wave = TAIL_STD * np.sqrt(2.0 / TAIL_FEATURES) * np.cos(local @ _FREQUENCY.T + _PHASE)  # [S, T]
-    out = np.zeros((len(state), 2, 2 * TAIL_FEATURES))
-    out[:, 0, :TAIL_FEATURES] = wave
-    out[:, 1, TAIL_FEATURES:] = wave
+    out = np.zeros((*state.shape[:-1], 2, 2 * TAIL_FEATURES))
+    out[..., 0, :TAIL_FEATURES] = wave
+    out[..., 1, TAIL_FEATURES:] = wave
     return out

@@ -74,15 +74,15 @@ class Scene:
     """What does not change within a rollout: which slots there are, their size, the table."""
 
     extent: Array  # [S] m
-    exists: NDArray[np.bool_]  # [S]
+    exists: NDArray[np.bool_]  # [S], [..., S] for many states
     wall: Array  # [4] m, x_min, x_max, y_min, y_max
     dt: float  # s, control step
 
 
 def anticipated(state: Array, body_step: Array, dt: float) -> Array:
-    """z' [S, 2] m: where every slot is about to be. `state` [S, 5], `body_step` [2] m."""
-    ahead = state[:, :2] + state[:, 2:4] * dt
-    ahead[BODY] = state[BODY, :2] + body_step
+    """z' [..., S, 2] m: where every slot is about to be. `state` [..., S, 5], `body_step` [..., 2] m."""
+    ahead = state[..., :2] + state[..., 2:4] * dt
+    ahead[..., BODY, :] = state[..., BODY, :2] + body_step
     return np.asarray(ahead)
 
 
@@ -99,7 +99,7 @@ def contact_degrees(position: Array, scene: Scene) -> Array:
 
 
 def within_room(step: Array, position: Array, extent: Array, scene: Scene) -> Array:
-    """`step` [N, 2] m, shortened on each axis to the room between things at `position` [N, 2] m and the rim."""
+    """`step` [..., N, 2] m, shortened on each axis to the room between things at `position` and the rim."""
     margin = RIM_MARGIN * extent[:, None]
     low, high = scene.wall[[0, 2]], scene.wall[[1, 3]]
     back = np.maximum(position - (low + margin), 0.0)
@@ -108,82 +108,90 @@ def within_room(step: Array, position: Array, extent: Array, scene: Scene) -> Ar
 
 
 def _jammed(position: Array, body_step: Array, scene: Scene) -> Array:
-    """WALL for the body, phi [2] m: what things pinned against the rim do not give way pushes the body back."""
-    offset = position[BODY] + body_step - position[1:]
-    distance = np.linalg.norm(offset, axis=1)
-    normal = offset / np.maximum(distance, MIN_DISTANCE)[:, None]
+    """WALL for the body, phi [..., 2] m: what things pinned against the rim do not give way pushes the body back."""
+    offset = (position[..., BODY, :] + body_step)[..., None, :] - position[..., 1:, :]
+    distance = np.linalg.norm(offset, axis=-1)
+    normal = offset / np.maximum(distance, MIN_DISTANCE)[..., None]
     reach = scene.extent[BODY] + scene.extent[1:]
-    depth = np.minimum(np.maximum(reach - distance, 0.0), np.maximum(-normal @ body_step, 0.0))
-    wanted = -(depth * scene.exists[1:])[:, None] * normal
-    return np.asarray((within_room(wanted, position[1:], scene.extent[1:], scene) - wanted).sum(axis=0))
+    approach = np.squeeze(-normal @ body_step[..., None], -1)
+    depth = np.minimum(np.maximum(reach - distance, 0.0), np.maximum(approach, 0.0))
+    wanted = -(depth * scene.exists[..., 1:])[..., None] * normal
+    return np.asarray((within_room(wanted, position[..., 1:, :], scene.extent[1:], scene) - wanted).sum(axis=-2))
 
 
 def features(table: TermTable, state: Array, action: Array, body_step: Array, scene: Scene) -> Array:
-    """phi [P, 3] per step (x [m], y [m], brightness [1]) of every term of `table` in one state.
+    """phi [..., P, 3] per step (x [m], y [m], brightness [1]) of every term of `table`.
 
-    `state` [S, 5] (m, m, m/s, m/s, 1), `action` [2] m/s, `body_step` [2] m is u_0. Terms whose target or
-    parent does not exist give 0.
+    `state` [..., S, 5] (m, m, m/s, m/s, 1), `action` [..., 2] m/s, `body_step` [..., 2] m is u_0; many states at once
+    may differ in `scene.exists` [..., S]. Terms whose target or parent does not exist give 0. ValueError for brightness
+    terms of more than one state.
     """
     dt = scene.dt
-    position, velocity, brightness = state[:, :2], state[:, 2:4], state[:, 4]
+    position, velocity, brightness = state[..., :2], state[..., 2:4], state[..., 4]
     kind, i = table.kind, table.target
     j = np.maximum(table.parent, 0)
     to_body = i == BODY
-    out = np.zeros((len(table), CHANNELS))
+    out = np.zeros((*state.shape[:-2], len(table), CHANNELS))
 
     def at(*kinds: TermKind) -> NDArray[np.bool_]:
         return np.isin(kind, kinds)
 
     own_step = velocity * dt
     ahead = anticipated(state, body_step, dt)
-    commanded = position[BODY] + action * dt
-    parent_at = np.where(to_body[:, None], position[j], ahead[j])
-    own_at = np.where(to_body[:, None], commanded, position[i])
+    action_step = (action * dt)[..., None, :]
+    commanded = position[..., BODY, None, :] + action_step
+    parent_at = np.where(to_body[:, None], position[..., j, :], ahead[..., j, :])
+    own_at = np.where(to_body[:, None], commanded, position[..., i, :])
     offset = own_at - parent_at
-    distance = np.linalg.norm(offset, axis=1)
-    normal = offset / np.maximum(distance, MIN_DISTANCE)[:, None]
+    distance = np.linalg.norm(offset, axis=-1)
+    normal = offset / np.maximum(distance, MIN_DISTANCE)[..., None]
     length = table.length
 
     rows = at(TermKind.INERTIA)
-    out[rows, :2] = own_step[i[rows]]
+    out[..., rows, :2] = own_step[..., i[rows], :]
     rows = at(TermKind.ACTION)
-    out[rows, :2] = action * dt
-    out[at(TermKind.DRIFT_X), 0] = DRIFT_STEP
-    out[at(TermKind.DRIFT_Y), 1] = DRIFT_STEP
+    out[..., rows, :2] = action_step
+    out[..., at(TermKind.DRIFT_X), 0] = DRIFT_STEP
+    out[..., at(TermKind.DRIFT_Y), 1] = DRIFT_STEP
 
     # What closes the gap in this step: the parent's step, or for the body as target its own commanded step.
-    closing = np.where(to_body[:, None], -action * dt, (ahead - position)[j])
-    approach = np.sum(closing * normal, axis=1)
+    closing = np.where(to_body[:, None], -action_step, (ahead - position)[..., j, :])
+    approach = np.sum(closing * normal, axis=-1)
 
     rows = at(TermKind.PUSH)
     # Bounded by the approach: things at rest in contact do not push each other apart, and a radius that is a
     # little too large (the corners of a box) does not overstate the push.
     depth = np.minimum(np.maximum(length - distance, 0.0), np.maximum(approach, 0.0))
-    out[rows, :2] = depth[rows, None] * normal[rows]
+    out[..., rows, :2] = depth[..., rows, None] * normal[..., rows, :]
 
     rows = at(TermKind.DRAG)
-    sliding = closing[rows] - approach[rows, None] * normal[rows]
-    out[rows, :2] = np.where((distance < length)[rows, None], sliding, 0.0)
+    sliding = closing[..., rows, :] - approach[..., rows, None] * normal[..., rows, :]
+    out[..., rows, :2] = np.where((distance < length)[..., rows, None], sliding, 0.0)
 
     rows = at(TermKind.SPRING)
-    stretch = (length - distance)[rows]
-    out[rows, :2] = (np.sign(stretch) * np.maximum(np.abs(stretch) - DEAD_ZONE, 0.0))[:, None] * normal[rows]
+    stretch = (length - distance)[..., rows]
+    pull = np.sign(stretch) * np.maximum(np.abs(stretch) - DEAD_ZONE, 0.0)
+    out[..., rows, :2] = pull[..., None] * normal[..., rows, :]
 
     # A thing is not moved further than the room it has to the rim: whatever pushes it, it stays on the table.
     thing = ~to_body
-    out[thing, :2] = within_room(out[thing, :2], position[i[thing]], scene.extent[i[thing]], scene)
+    held = within_room(out[..., thing, :2], position[..., i[thing], :], scene.extent[i[thing]], scene)
+    out[..., thing, :2] = held
 
     rows = at(TermKind.WALL) & thing
     margin = scene.extent[i[rows], None]
     low, high = scene.wall[[0, 2]], scene.wall[[1, 3]]
-    where = ahead[i[rows]]
-    out[rows, :2] = np.maximum(low + margin - where, 0.0) - np.maximum(where - high + margin, 0.0)
-    out[at(TermKind.WALL) & to_body, :2] = _jammed(position, action * dt, scene)
+    where = ahead[..., i[rows], :]
+    out[..., rows, :2] = np.maximum(low + margin - where, 0.0) - np.maximum(where - high + margin, 0.0)
+    out[..., at(TermKind.WALL) & to_body, :2] = _jammed(position, action * dt, scene)[..., None, :]
 
     rows = kind >= TermKind.DECAY
     if rows.any():
+        if state.ndim != 2:
+            raise ValueError(f"brightness terms are for one state at a time, not for states {state.shape}")
         out[:, 2] = np.where(rows, _brightness_features(table, brightness, position, ahead, scene), 0.0)
-    out[~scene.exists[i] | ((table.parent >= 0) & ~scene.exists[j])] = 0.0
+    absent = ~scene.exists[..., i] | ((table.parent >= 0) & ~scene.exists[..., j])
+    out[np.broadcast_to(absent, out.shape[:-1])] = 0.0
     return out
 
 

@@ -42,6 +42,12 @@ class Watch:
         self.steps, self.age = 0, 0
         self._queue: list[tuple[int, int]] = []
 
+    def drop_windows(self) -> None:
+        """A column has become another term: what the windows hold of it does not compare."""
+        age = self.age
+        self.restart()
+        self.age = age
+
     def _empty(self) -> tuple[Statistics, Statistics]:
         one, other = (Statistics(MAX_SLOTS, len(block.columns) + block.tail) for block in self.blocks)
         return one, other

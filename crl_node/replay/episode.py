@@ -107,8 +107,9 @@ def fit(
     episode: Episode, identity: Mapping[int, int], extents: Mapping[int, float], distances: Array, seed: int
 ) -> WorldModel:
     """A fresh model of the common variables after one episode; its statistics add to those of others."""
-    # Sums of one environment: a model that let another one begin would keep two.
-    model = WorldModel(replace(episode.config, watch_changes=False), seed)
+    # Sums of one environment: a model that let another one begin would keep two. And one that found lengths of its own
+    # would have other columns.
+    model = WorldModel(replace(episode.config, watch_changes=False, induce=False), seed)
     adopt(model, extents, distances)
     for belief, action in episode.beliefs(identity):
         model.observe(belief, action)

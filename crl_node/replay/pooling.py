@@ -29,6 +29,8 @@ def absorb(model: WorldModel, other: WorldModel) -> None:
     mine, its = model.registry, other.registry
     if not (np.array_equal(mine.ids, its.ids) and np.array_equal(model._lengths[0], other._lengths[0])):
         raise ValueError(f"the models have other variables ({mine.ids.tolist()}, {its.ids.tolist()}): not added")
+    if model.induction is not None and other.induction is not None:
+        model.induction.merge(other.induction)
     model.motion.statistics.merge(other.motion.statistics)
     model.brightness.statistics.merge(other.brightness.statistics)
     model.motion.slides.merge(other.motion.slides)

@@ -61,10 +61,12 @@ class Experience:
     columns: Columns
     log_bayes_factor: Array = field(init=False)  # [S, G] nats, group in against out, own prior removed
     inclusion: Array = field(init=False)  # [S, F]
+    own: NDArray[np.bool_] = field(init=False)  # [S, F] lengths found for one pair alone: no vote on the others'
 
     def __post_init__(self) -> None:
         self.log_bayes_factor = np.zeros((MAX_SLOTS, self.columns.groups))
         self.inclusion = np.zeros((MAX_SLOTS, len(self.columns)))
+        self.own = np.zeros(self.inclusion.shape, bool)
 
     def record(self, target: int, inclusion: Array, log_prior_odds: Array) -> None:
         """Remember the outcome for one variable: `inclusion` [F] under the prior `log_prior_odds` [F]."""
@@ -181,7 +183,8 @@ def _alternative_share(experience: Experience, kind: TermKind, decided: Array) -
     if len(prior) == 1:
         return np.ones((MAX_SLOTS, len(picked)))
     shape = (MAX_SLOTS, -1, len(prior))
-    votes = (experience.inclusion[:, picked] * decided[:, columns.group[picked]]).reshape(shape)
+    voting = np.where(experience.own, 0.0, experience.inclusion)[:, picked]
+    votes = (voting * decided[:, columns.group[picked]]).reshape(shape)
     counts = prior + votes.sum(axis=(0, 1)) - votes
     return np.asarray((counts / counts.sum(axis=-1, keepdims=True)).reshape(MAX_SLOTS, -1))
 

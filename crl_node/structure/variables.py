@@ -116,6 +116,22 @@ class Variables:
         self.slides.begin(MOST_ENVIRONMENTS)
         self.compared = {}
 
+    def set_column(self, slot: int, column: int, gram: Array, cross: Array) -> None:
+        """Put another term in a column of one variable: its sums `gram` [R, F + T] and `cross` [R].
+
+        They are the live environment's, in earlier ones it is silent. What was believed of the old term is forgotten.
+        """
+        self.environments.silence(slot, column)
+        self.statistics.gram[slot, :, column] = gram
+        self.statistics.gram[slot, :, :, column] = gram
+        self.statistics.cross[slot, :, column] = cross
+        for array in (self.inclusion, self.mean, self.best, self.experience.inclusion):
+            array[slot, column] = 0
+        self.std[slot, column] = self.columns.prior_std[column]
+        self.set_mean[slot, :, column] = 0.0
+        self.draw[slot, :, column] = 0.0
+        self.experience.own[slot, column] = True
+
     def invariant(self, slot: int) -> Array:
         """[G] probability that each mechanism is the same in the live environment as in the ones before it."""
         found = self.compared.get(slot)
