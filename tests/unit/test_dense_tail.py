@@ -73,11 +73,12 @@ def test_the_intervals_of_the_shares_hold_the_truth_about_as_often_as_they_say()
     assert np.mean(inside) > 0.75
 
 
-def test_the_evidence_of_a_scale_is_the_density_of_the_data_with_core_and_tail_integrated_out() -> None:
+@pytest.mark.parametrize("true", [0.0, 0.5])
+def test_the_evidence_of_a_scale_is_the_density_of_the_data_with_core_and_tail_integrated_out(true: float) -> None:
     rng = np.random.default_rng(3)
     n, f, t = 40, 3, 6
     phi, psi = rng.standard_normal((n, f)), rng.standard_normal((n, t))
-    y = phi @ np.array([0.5, 0.0, -0.3]) + 0.5 * psi @ rng.standard_normal(t) + 0.4 * rng.standard_normal(n)
+    y = phi @ np.array([0.5, 0.0, -0.3]) + true * psi @ rng.standard_normal(t) + 0.4 * rng.standard_normal(n)
     noise, mean, std = 0.4, np.array([0.2, 0.0, 0.1]), np.array([0.5, 0.4, 0.3])
     members = np.array([0, 2])
     problem = make_problem(
