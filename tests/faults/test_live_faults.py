@@ -33,7 +33,7 @@ class Live(Loop):
         raw = {"camera/image_raw": "raw/image", "joint_states": "raw/joint_states"}
         self.camera = Relay(domain, Image, "raw/image", "camera/image_raw")
         self.joints = Relay(domain, JointState, "raw/joint_states", "joint_states")
-        super().__init__(domain, node_starter(domain), {"sim": raw}, rtf=0.4)
+        super().__init__(domain, node_starter(domain), {"sim": raw}, rtf=0.4, parameters={"gate": {"log_period": 0.0}})
         self.until_moving()
 
     def until_moving_again(self) -> None:
@@ -65,8 +65,15 @@ class Live(Loop):
 
 
 @pytest.fixture(scope="module")
-def live(module_domain: Any) -> Iterator[Live]:
-    yield Live(module_domain)
+def running(module_domain: Any) -> Live:
+    return Live(module_domain)
+
+
+@pytest.fixture
+def live(running: Live) -> Iterator[Live]:
+    """The loop; what a test did to its topics ends with the test."""
+    yield running
+    running.camera.spoil = running.joints.spoil = lambda message: message
 
 
 @pytest.fixture
@@ -123,7 +130,6 @@ def test_pictures_that_cannot_be_read_make_the_arm_hold(live: Live, field: str, 
     live.camera.spoil = spoil
     held = live.first_hold_after(start)
     live.until(lambda: any(text in step.note for step in live.steps), f"'{text}' in the learner's report")
-    live.says("planner", text)
     live.camera.spoil = lambda image: image
     assert held - start <= 0.5
     live.until_moving_again()

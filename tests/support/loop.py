@@ -24,8 +24,12 @@ class Loop:
         start: Callable[..., Any],
         remapped: dict[str, dict[str, str]] | None = None,
         rtf: float = 0.25,
+        parameters: dict[str, dict[str, Any]] | None = None,
     ) -> None:
-        """`remapped`: remappings by node, to put a relay into a topic's way. `rtf` holds for an idle machine."""
+        """`remapped`: remappings by node, to put a relay into a topic's way. `rtf` holds for an idle machine.
+
+        `parameters`: further parameters by node.
+        """
         from crl_interfaces.msg import Command, GroundTruth, StepReport
         from trajectory_msgs.msg import JointTrajectory
 
@@ -35,6 +39,8 @@ class Loop:
         self.slow = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 1.5)
         self.options = SimOptions(out=domain.folder / "run", world="four_cubes", seconds=0.0, rtf=rtf / self.slow)
         self._specs = {spec.name: spec for spec in nodes(self.options)}
+        for name, values in (parameters or {}).items():
+            self._specs[name].parameters.update(values)
         self.processes = {name: self.start(name) for name in self._specs}
         self.truth = domain.collect(GroundTruth, "sim/ground_truth")
         self.trajectories = domain.collect(JointTrajectory, "arm_controller/joint_trajectory")
