@@ -53,7 +53,7 @@ def _amortised_raw(seed: int) -> Engine:
 #: Name: (what it is in a line, how it is made from a seed).
 ENGINES: dict[str, tuple[str, Callable[[int], Engine]]] = {
     "exact": ("every set, or all but a bounded mass; about 24 columns", _exact),
-    "greedy": ("best set by search, then all sets around it", _greedy),
+    "greedy": ("best set by search, then all sets around it; of many far modes it keeps one", _greedy),
     "mcmc": ("parallel informed jump chains", _mcmc),
     "particles": ("sequential Monte Carlo, 64 particles", _particles),
     "gflownet": ("a policy trained by trajectory balance", _gflownet),

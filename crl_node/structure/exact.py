@@ -45,7 +45,6 @@ class ExactPosterior:
             raise ValueError(f"exact enumeration takes {_MOST_COLUMNS} candidate columns at most, got {len(columns)}")
         sets = float(np.prod(np.unique(problem.group[columns], return_counts=True)[1] + 1.0))
         # A tree has twice as many prefixes as leaves, alternatives of a group less than that.
-        # A tree has twice as many prefixes as leaves, less than that with alternatives.
         fits = 2.0 * sets <= config.most_sets
         passes = [0.0] if fits and sets <= _SMALL else [*_PARTS, 0.0]
         if passes == [0.0]:  # order is of no consequence then
