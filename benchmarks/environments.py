@@ -235,13 +235,19 @@ def worlds_against_pc(seeds: list[int], folder: Path, *, steps: int = 600) -> di
     return {"steps": steps, "rows": rows}
 
 
+#: Steps after a change in which is learned, and those (held out) on which errors are taken.
+LEARNED, HELD_OUT = (25, 50, 100, 200), (200, 595)
+
+
 def recovery(
-    seed: int, folder: Path, *, change: int = 1200, after: tuple[int, ...] = (25, 50, 100, 200, 400)
+    seeds: list[int], folder: Path, *, kinds: tuple[str, ...] = ("friction", "rewire", "cut")
 ) -> dict[str, Any]:
-    """One-step errors on held-out steps after `change` (a step; 1200: the lamp is rewired), by steps learned since.
+    """One-step errors on held-out steps after each change, by steps learned since; medians over `seeds`.
 
     `anew`: only what changed is learned anew (an environment begins); `scratch`: everything is; `on`: nobody noticed.
-    RMSE of brightness over all slots, and of position, mm, over things that move, in 150 steps from `change` + 440 on.
+    Rewired: RMSE of the lamp's brightness where it is lit, just was, or a button is touched. Cut: of both ends'
+    positions, mm, where one of them moves. Friction: of the puck's position, mm, where it moves. Before each change
+    the model has learned everything, with the environments of the changes before.
     """
     sys.path.insert(0, str(Path(__file__).parent))
     import copy
@@ -252,42 +258,79 @@ def recovery(
     from crl_node.world_model import ModelConfig, WorldModel
 
     world = load_world("changing")
-    log = belief_logs.get("changing", seed, 240.0, folder, states=True)
     config = ModelConfig(wall=(*world.table.x, *world.table.y))
-    model = WorldModel(config)
-    for t, (belief, action) in enumerate(log.transitions(0, change)):
-        model.observe(belief, action)
-        if t % 40 == 0:
-            model.refresh()
-    model.refresh_all()
-    models = {"anew": copy.deepcopy(model), "on": model, "scratch": WorldModel(config)}
-    models["anew"].begin_environment("after")
-    out: dict[str, Any] = {"seed": seed, "change": change, "steps": list(after)}
-    for name, each in models.items():
-        light, place = [], []
-        for t in range(change, change + after[-1] + 1):
-            each.observe(log.beliefs[t], log.actions[t - 1])
-            if t - change in after:
-                each.refresh_all()
-                each.refresh_all()
-                errors = _errors(each, log, change + 440, change + 590)
-                light.append(errors[0])
-                place.append(errors[1])
-        out[name] = {"brightness": light, "position_mm": place}
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for seed in seeds:
+        log = belief_logs.get("changing", seed, 240.0, folder, states=True)
+        model = WorldModel(config)
+        starts = {round(change.at / belief_logs.DT): change for change in world.changes}
+        due = set(kinds)
+        for t, (belief, action) in enumerate(log.transitions()):
+            change = starts.get(t)
+            if not due:
+                break
+            if change is not None and change.kind not in kinds:
+                model.refresh_all()
+                model.begin_environment(f"after {t}")
+            elif change is not None:
+                due.discard(change.kind)
+                model.refresh_all()
+                models = {"anew": copy.deepcopy(model), "on": copy.deepcopy(model), "scratch": WorldModel(config)}
+                models["anew"].begin_environment("after")
+                chosen = _held_out(log, change, t)
+                for name, each in models.items():
+                    errors = _learned(each, log, t, change, chosen)
+                    found.setdefault(change.kind, {}).setdefault(name, []).append(errors)
+                model.begin_environment(f"after {t}")
+            model.observe(belief, action)
+            if t % 20 == 0:
+                model.refresh()
+    return {
+        "seeds": seeds, "steps": list(LEARNED),
+        "median": {
+            kind: {name: np.median(rows, axis=0).tolist() for name, rows in by_name.items()}
+            for kind, by_name in found.items()
+        },
+        "every": found,
+    }  # fmt: skip
+
+
+def _held_out(log: Any, change: Any, start: int) -> list[tuple[int, int]]:
+    """(step, slot) pairs on which the change of a mechanism can show."""
+    out = []
+    buttons = [log.names.index(name) + 1 for name in log.names if name.endswith("button")]
+    names = {change.thing, change.a, change.b, change.lamp} - {""}
+    slots = [n + 1 for n, name in enumerate(log.names) if name in names]
+    for t in range(start + HELD_OUT[0], min(start + HELD_OUT[1], len(log.beliefs) - 1)):
+        pressed = log.contacts[t : t + 2, buttons].any()
+        lit = log.brightness[t : t + 2].max() > 0.5
+        moved = [np.linalg.norm(log.positions[t + 1, i - 1] - log.positions[t, i - 1]) > 0.002 for i in slots]
+        if (pressed or lit) if change.kind == "rewire" else any(moved):
+            out += [(t, i) for i in slots]
     return out
 
 
-def _errors(model: Any, log: Any, start: int, stop: int) -> tuple[float, float]:
-    light: list[float] = []
-    place: list[float] = []
-    for t in range(start, stop):
-        before, after = log.beliefs[t], log.beliefs[t + 1]
-        mean, _ = model.predict(before, log.actions[t])
-        step = after.mean - before.mean
-        light += np.square(step[1:, 4] - mean[1:, 2]).tolist()
-        moving = np.linalg.norm(step[1:, :2], axis=1) > 0.002
-        place += np.square(1e3 * (step[1:, :2] - mean[1:, :2])[moving]).sum(axis=1).tolist()
-    return float(np.sqrt(np.mean(light))), float(np.sqrt(np.mean(place))) if place else float("nan")
+def _learned(model: Any, log: Any, start: int, change: Any, chosen: list[tuple[int, int]]) -> list[float]:
+    errors = []
+    for t in range(start, start + LEARNED[-1] + 1):
+        model.observe(log.beliefs[t], log.actions[t - 1] if t > start else None)
+        if t - start in LEARNED:
+            model.refresh_all()
+            model.refresh_all()
+            errors.append(_error(model, log, chosen, light=change.kind == "rewire"))
+    return errors
+
+
+def _error(model: Any, log: Any, chosen: list[tuple[int, int]], *, light: bool) -> float:
+    """RMSE of brightness, or of position in mm, over (step, slot) pairs."""
+    squares, last, mean = [], -1, np.zeros((0, 3))
+    for t, i in chosen:
+        if t != last:
+            mean, _ = model.predict(log.beliefs[t], log.actions[t])
+            last = t
+        step = log.beliefs[t + 1].mean[i] - log.beliefs[t].mean[i]
+        squares.append((step[4] - mean[i, 2]) ** 2 if light else 1e6 * np.square(step[:2] - mean[i, :2]).sum())
+    return float(np.sqrt(np.mean(squares))) if squares else float("nan")
 
 
 def _touches(mechanism: Any, change: Any, log: Any, belief: Any) -> bool:
@@ -306,8 +349,10 @@ def plot(result: dict[str, Any], path: Path) -> None:
     """Bars of AUROC, precision and recall, ours beside PC; invariance by kind of change where worlds were run."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    one, other = figure.subplots(1, 2)
+    recovery = result.get("recovery")
+    figure = Figure(figsize=(8, 6 if recovery else 3), layout="constrained")
+    panels = figure.subplots(2 if recovery else 1, 2 if not recovery else 3).ravel()
+    one, other = panels[:2]
     names = ("auroc", "precision", "recall")
     for offset, who in ((-0.2, "ours"), (0.2, "pc")):
         rows = [row[who] for row in result["pc"]["rows"] if row[who] is not None]
@@ -326,4 +371,12 @@ def plot(result: dict[str, Any], path: Path) -> None:
     other.set_xticks(range(3), ("friction", "rewire", "cut"))
     other.set_ylim(-0.02, 1.02)
     other.set_title("P(invariant): changed (o), least of the others (v)", fontsize=9)
+    if recovery:
+        panels[2].set_axis_off()
+        units = {"friction": "puck, mm", "rewire": "lamp, brightness", "cut": "ends of the spring, mm"}
+        for axes, (kind, by_name) in zip(panels[3:], recovery["median"].items(), strict=True):
+            for name, errors in by_name.items():
+                axes.plot(recovery["steps"], errors, "o-", label={"on": "not noticed"}.get(name, name))
+            axes.set(title=kind, xlabel="steps since the change", ylabel=f"RMSE, {units[kind]}", ylim=(0, None))
+        panels[3].legend(fontsize=8)
     figure.savefig(path, dpi=120)

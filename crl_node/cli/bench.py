@@ -210,6 +210,7 @@ def structure(
 def environments(
     seeds: Annotated[str, typer.Option(help="Seeds like 0-4 or 0,2.")] = "0-2",
     worlds: Annotated[bool, typer.Option(help="Also the changing world (minutes a seed).")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few problems: does it work?")] = False,
     folder: Annotated[Path, typer.Option(help="Recorded logs; missing ones are recorded.")] = Path("runs/logs"),
     out: Out = None,
 ) -> None:
@@ -217,10 +218,10 @@ def environments(
     module, numbers = _module("environments"), _numbers(seeds)
     result: dict[str, Any] = {"machine": _module("runs").machine_load()}
     console.print("calibration of P(invariant) on problems from its prior …")
-    result["calibration"] = module.calibration(numbers)
+    result["calibration"] = module.calibration(numbers, problems=10 if quick else 70)
     console.print(f"calibration error {_text(result['calibration']['calibration_error'])}")
     console.print("edges of linear time series, PC and the posterior …")
-    result["pc"] = module.against_pc(numbers)
+    result["pc"] = module.against_pc(numbers[:1] if quick else numbers)
     if result["pc"]["note"]:
         console.print(result["pc"]["note"], style="yellow")
     if worlds:
@@ -228,7 +229,8 @@ def environments(
         for number, seed in enumerate(numbers, 1):
             console.print(f"[{number}/{len(numbers)}] the changing world, seed {seed} …", markup=False)
             result["worlds"]["rows"] += module.worlds([seed], folder)["rows"]
-        result["recovery"] = [module.recovery(seed, folder) for seed in numbers]
+        console.print("how fast the changed mechanism is learned anew …")
+        result["recovery"] = module.recovery(numbers, folder)
         result["worlds_pc"] = module.worlds_against_pc(numbers, folder)
     console.print_json(json.dumps(result, default=str))
     _write(result, out)
