@@ -22,13 +22,14 @@ def test_every_node_has_its_parameters_on_the_page() -> None:
             assert spec.description.replace("|", "\\|") in text
 
 
-def test_every_number_has_a_unit_or_says_that_it_counts() -> None:
+def test_every_number_has_a_unit_or_is_a_ratio() -> None:
     """A bare float is a question to whoever has to set it."""
     for node in nodes_with_parameters():
         for spec in load_specs(node).values():
             assert spec.description.endswith("."), f"{node}.{spec.name}"
             if spec.element is float:
-                assert spec.unit or "factor" in spec.description or "simulated" in spec.description.lower(), spec.name
+                ratio = any(word in spec.description for word in (" per ", "hare", "actor", "robability"))
+                assert spec.unit or ratio, f"{node}.{spec.name} has neither a unit nor says what it is a ratio of"
 
 
 def test_no_node_declares_a_parameter_anywhere_else() -> None:
