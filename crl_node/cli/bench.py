@@ -250,6 +250,7 @@ def research(
     structure: Annotated[
         Path, typer.Option("--structure", help="Folder of `crl bench structure`, for the question of inference.")
     ] = Path("runs/bench/structure"),
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the runs in simulation.")] = 4,
     quick: Annotated[bool, typer.Option("--quick", help="Short runs: does it work?")] = False,
 ) -> None:
     """The research questions of docs/research.md: one JSON and one figure each."""
@@ -258,13 +259,14 @@ def research(
     if unknown:
         raise ParameterError(f"there is no question '{unknown[0]}'; there are {', '.join(module.QUESTIONS)}")
     out.mkdir(parents=True, exist_ok=True)
+    setattr(module, "RUNS", out / "runs")  # noqa: B010
     results: dict[str, Any] = {}
     for name in questions.split(","):
         measure, picture = module.QUESTIONS[name]
-        extra = {}
+        extra: dict[str, Any] = {"seeds": seeds}
         if name == "inference":
             parts = {p.stem: json.loads(p.read_text()) for p in sorted(structure.glob("*.json"))}
-            extra = {"structure": parts or None}
+            extra["structure"] = parts or None
         before = _module("runs").machine_load()
         found = measure(quick, lambda line: console.print(line, highlight=False, markup=False), **extra)
         if not found:
