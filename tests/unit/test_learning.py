@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from crl_node.alignment import Aligned, JointSample
 from crl_node.arm.profile import load_profile
-from crl_node.checkpoint import CheckpointError, write_arrays
+from crl_node.checkpoint import FORMAT, CheckpointError, read_arrays, write_arrays
 from crl_node.data import Frame
 from crl_node.learning import Learner
 from crl_node.perception.validate import FrameError
@@ -94,3 +95,12 @@ def test_joint_states_that_lack_a_joint_or_hold_nan_are_refused_with_a_sentence(
     with pytest.raises(ValueError, match=f"joint '{name}' is at nan rad"):
         one.check_joints({**positions, name: float("nan")})
     one.check_joints({**positions, name: value, "gripper": 0.0})
+
+
+def test_two_threads_may_write_one_checkpoint_at_the_same_time(tmp_path: Path) -> None:
+    arrays = {"format": np.array(FORMAT), "numbers": np.arange(20_000.0)}
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write_arrays, tmp_path / "model.npz", arrays) for _ in range(24)]:
+            done.result()
+    np.testing.assert_array_equal(read_arrays(tmp_path / "model.npz")["numbers"], arrays["numbers"])
+    assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
