@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from crl_node import shared_memory
@@ -18,6 +19,10 @@ from crl_node.system import NodeSpec, lease_domain, node_command, ros_environmen
 
 for _pin in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_pin, "1")
+
+# No test asserts wall time: on a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 #: A limit that only a hung process reaches, s. Not a measure of anything.
 PATIENCE = 60.0

@@ -114,7 +114,7 @@ class _Run:
         """Fit, grow the library, fit again, sum up."""
         self.progress("which term drives what", 0.05)
         fit = self._fit(None)
-        enough = fit.reduced[self.order].data.rows >= max(50, 2 * len(self.design.terms))
+        enough = len(self.design.step_rows()) >= max(50, 2 * len(self.design.terms))
         for _ in range(self.config.grow if enough else 0):
             self.progress("does the residual call for other terms", 0.5)
             rng = np.random.default_rng([self.seed, 1])
@@ -165,7 +165,7 @@ class _Run:
                 inclusion[v, ~design.varies] = _prior_edge(fit, self._terms_per_variable())
         inclusion[:, ~design.varies] = _prior_edge(fit, self._terms_per_variable())
         total = logsumexp(list(self.log_orders.values()))
-        rows = int(next(iter(fit.reduced.values())).data.rows)
+        rows = len(self.design.step_rows())
         if rows < len(design.terms):
             self.notes.append(
                 f"{rows} steps and {len(design.terms)} candidate terms: expect wide posteriors, near their prior"

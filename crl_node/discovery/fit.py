@@ -16,7 +16,7 @@ or a flow) and, for maps, whether the law is about the change or the next value 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +48,7 @@ class FitConfig:
     #: Standard deviation, as a share of the change's, to which laws are believed at best: integration errors of a
     #: smooth flow are systematic, and without noise in the data each would count as a certain tiny mechanism.
     model_error: float = 0.01
+    doubt: float = 10.0  # rows; n rows count as n^2 / (n + doubt), without effect where there are many
     near: float = 5.0  # nats below the best within which hyperparameters are kept
     most_hypers: int = 6  # kept per variable
     most_climbs: int = 60
@@ -77,12 +78,17 @@ class Fitted:
 class Reduced:
     """Statistics of one stepping order with the tail integrated out, for any tail scale."""
 
-    def __init__(self, moments: Moments, terms: int, own_scale: Array) -> None:
+    def __init__(self, moments: Moments, terms: int, own_scale: Array, doubt: float = 0.0) -> None:
         """The first `terms` features of `moments` are the candidates; all of them make the tail.
 
-        `own_scale` [D]: unit of the change per unit of the variable's own feature in `moments`.
+        `own_scale` [D]: unit of the change per unit of the variable's own feature in `moments`. n rows count as
+        n^2 / (n + `doubt`): with few rows some of many candidates fits by chance.
         """
-        self.data: Standardised = moments.standardised()
+        data = moments.standardised()
+        share = data.rows / (data.rows + doubt) if data.rows > 0 else 1.0
+        self.data: Standardised = replace(
+            data, rows=share * data.rows, square=share * data.square, gram=share * data.gram, cross=share * data.cross
+        )
         self.own_scale = own_scale
         self.terms = terms
 
@@ -166,7 +172,7 @@ class Fit:
         `log_odds` [F] prior odds.
         """
         self.config, self.terms, self.own, self.log_odds = config, terms, list(own), log_odds
-        self.reduced = {order: Reduced(m, terms, own_scale) for order, m in moments.items()}
+        self.reduced = {order: Reduced(m, terms, own_scale, config.doubt) for order, m in moments.items()}
         any_order = next(iter(self.reduced.values()))
         self.moving = any_order.data.square > 0.0  # [D]
         candidates = max(int(any_order.data.varies[:terms].sum()), 1)
