@@ -16,6 +16,8 @@ from std_msgs.msg import String
 from crl_node.arm.live_check import Info, Joints, Observation, Picture
 from crl_node.nodes.base import stamp_to_seconds
 
+#: s, how long joint states and pictures are waited for before listening begins.
+DISCOVERY = 6.0
 #: Our own nodes may run beside the check; they are not strangers on the command topic.
 _OURS = ("gate",)
 #: What a topic's type cannot be told without a subscription of that type; wrong ones simply bring nothing.
@@ -23,8 +25,9 @@ _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def observe(topics: dict[str, str], *, seconds: float, domain_id: int | None = None) -> Observation:
-    """Listen for `seconds` s. `topics`: joint, image, info and command topic, and description (see `Observation`).
+    """Listen for `seconds` s once joint states and pictures come, or DISCOVERY s have passed.
 
+    `topics`: joint, image, info and command topic, and description (see `Observation`).
     Ages are told on this machine's clock.
     """
     context = Context()
@@ -37,6 +40,12 @@ def observe(topics: dict[str, str], *, seconds: float, domain_id: int | None = N
     )
     try:
         _listen(node, seen, topics["description"])
+        # Discovery takes up to some seconds: what is only not found yet must not be told as missing.
+        deadline = time.monotonic() + DISCOVERY
+        while time.monotonic() < deadline and not (seen.joints and seen.pictures):
+            executor.spin_once(timeout_sec=0.1)
+        seen.joints.clear()
+        seen.pictures.clear()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             executor.spin_once(timeout_sec=0.1)
