@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crl_node.data import Array
-from crl_node.discovery.library import Kind, SeriesTerm, evaluate, polynomials
+from crl_node.discovery.library import SeriesTerm, evaluate, linear_columns, polynomials
 from crl_node.discovery.moments import ADAMS_BASHFORTH, Moments, multistep
 from crl_node.discovery.table import CONSTANT, Series, SeriesError
 
@@ -140,9 +140,7 @@ class Design:
 
     def own(self) -> list[int | None]:
         """Column of each state's own linear term."""
-        linear = [(k, t) for k, t in enumerate(self.terms) if t.kind == Kind.PRODUCT and len(t.variables) == 1]
-        place = {term.variables[0]: k for k, term in linear}
-        return [place.get(v) for v in range(len(self.series.state_names))]
+        return linear_columns(self.terms, len(self.series.state_names))
 
 
 def spelled(name: str, shift: float, power: float) -> str:

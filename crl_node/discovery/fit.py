@@ -131,6 +131,13 @@ class Reduced:
         share = self.eigenvalues * tail_std**2 / len(self.eigenvalues)
         return 0.5 * (gram + gram.T), cross, np.maximum(square, 0.0), -0.5 * float(np.log1p(share).sum())
 
+    def shared(self, weight_std: float, tail_std: float) -> tuple[tuple[Array, Array, Array, float], Array]:
+        """What all variables have in common at one scale of weights and tail: `core`, and the precision [F, F]."""
+        core = self.core(tail_std)
+        precision = core[0] * weight_std**2
+        precision[np.diag_indices_from(precision)] += 1.0
+        return core, precision
+
 
 def problem_for(
     reduced: Reduced, core: tuple[Array, Array, Array, float], precision: Array, variable: int, hyper: Hyper,
@@ -206,10 +213,7 @@ class Fit:
             reduced = self.reduced[hyper.order]
             key = (hyper.order, hyper.weight_std, hyper.tail_std)
             if key not in shared:
-                core = reduced.core(hyper.tail_std)
-                precision = core[0] * hyper.weight_std**2
-                precision[np.diag_indices_from(precision)] += 1.0
-                shared[key] = core, precision
+                shared[key] = reduced.shared(hyper.weight_std, hyper.tail_std)
             core, precision = shared[key]
             for v in variables:
                 if hyper.next_value and self.own[v] is None:
@@ -287,10 +291,7 @@ class Fit:
         for v in np.flatnonzero(self.moving):
             weight_std, tail_std = scales[int(v)]
             if (weight_std, tail_std) not in shared:
-                core = reduced.core(tail_std)
-                precision = core[0] * weight_std**2
-                precision[np.diag_indices_from(precision)] += 1.0
-                shared[weight_std, tail_std] = core, precision
+                shared[weight_std, tail_std] = reduced.shared(weight_std, tail_std)
             core, precision = shared[weight_std, tail_std]
             hyper = Hyper(order, False, weight_std, tail_std)
             problems.append(

@@ -123,6 +123,12 @@ def _rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
+def linear_columns(terms: Sequence[SeriesTerm], variables: int) -> list[int | None]:
+    """Column of the linear term of each of the first `variables` variables; None where the library has none."""
+    linear = {t.variables[0]: k for k, t in enumerate(terms) if t.kind == Kind.PRODUCT and len(t.variables) == 1}
+    return [linear.get(v) for v in range(variables)]
+
+
 def parent_mask(terms: Sequence[SeriesTerm], width: int) -> NDArray[np.bool_]:
     """[F, width] which variables are parents of each term."""
     mask = np.zeros((len(terms), width), bool)

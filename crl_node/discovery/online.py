@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from crl_node.data import Array
 from crl_node.discovery.fit import Fit, FitConfig
-from crl_node.discovery.library import Evaluator, Kind, SeriesTerm, parent_mask, polynomials
+from crl_node.discovery.library import Evaluator, SeriesTerm, linear_columns, parent_mask, polynomials
 from crl_node.discovery.moments import ADAMS_BASHFORTH, Moments
 from crl_node.structure.engine import Engine
 from crl_node.structure.mcmc import McmcConfig, McmcEngine
@@ -108,7 +108,7 @@ class OnlineDiscovery:
         if self._unit is None:
             return
         self._flush()
-        own = self._own()
+        own = linear_columns(self.terms, self.states)
         scale = np.array([1.0 if k is None else self._unit[k] for k in own])
         fit = Fit({self.order: self.moments}, len(self.terms), own, scale, np.zeros(len(self.terms)), self.config)
         moving = np.flatnonzero(fit.moving).tolist()
@@ -121,8 +121,3 @@ class OnlineDiscovery:
         inclusion, edges = fit.posterior(self.order, self._hypers, self.engine, self.mask)
         for k, v in enumerate(moving):
             self.term_inclusion[v], self.inclusion[v] = inclusion[k], edges[k]
-
-    def _own(self) -> list[int | None]:
-        place = {t.variables[0]: k for k, t in enumerate(self.terms)
-                 if t.kind == Kind.PRODUCT and len(t.variables) == 1}  # fmt: skip
-        return [place.get(v) for v in range(self.states)]
