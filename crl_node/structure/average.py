@@ -10,7 +10,7 @@ import numpy as np
 
 from crl_node.data import Array
 from crl_node.structure.engine import Particles, Support, systematic
-from crl_node.structure.evidence import Bools, Problem, log_evidence, weights_given
+from crl_node.structure.evidence import Bools, Problem, flip_odds, log_evidence, weights_given
 
 #: Information (in prior precisions) below which a column has seen no data.
 INFORMED = 1e-3
@@ -26,6 +26,15 @@ class SetAverage:
     _marginal: Bools  # [N, F] `sets` less the columns that are judged alone
     _outside: Bools  # [F] judged alone
     _alone: Array  # [F] their probabilities
+
+    def _judge_alone(self, averaged: int) -> None:
+        """Fill `_alone`: odds of the columns outside against each of the `averaged` likeliest sets, averaged."""
+        self._alone = np.zeros(len(self.problem.group))
+        likely = np.argsort(-self.probability)[:averaged]
+        share = self.probability[likely] / self.probability[likely].sum()
+        for p, row in zip(share, likely, strict=True):
+            around = flip_odds(self.problem, np.flatnonzero(self.sets[row]))
+            self._alone += p * group_softmax(self.problem, around, self._outside)
 
     def log_evidence(self, sets: Bools) -> Array:
         return log_evidence(self.problem, sets)

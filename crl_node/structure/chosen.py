@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from crl_node.data import Array
-from crl_node.structure.average import INFORMED, SetAverage, group_softmax
+from crl_node.structure.average import INFORMED, SetAverage
 from crl_node.structure.engine import Engine
 from crl_node.structure.engines import make_engine
 from crl_node.structure.evidence import Problem, flip_odds, log_score
@@ -75,12 +75,7 @@ class EnginePosterior(SetAverage):
         self.best = np.flatnonzero(self.sets[int(np.argmax(self.probability))])
         self._outside = problem.allowed & ~np.isin(problem.group, chosen)
         self._marginal = self.sets
-        self._alone = np.zeros(size)
-        likely = np.argsort(-self.probability)[:_AVERAGED]
-        share = self.probability[likely] / self.probability[likely].sum()
-        for p, row in zip(share, likely, strict=True):
-            around = flip_odds(problem, np.flatnonzero(self.sets[row]))
-            self._alone += p * group_softmax(problem, around, self._outside)
+        self._judge_alone(_AVERAGED)
 
     def inclusion(self) -> Array:
         """[F] as the engine says it, which may know more than its sets (particles average over neighbours too)."""

@@ -26,7 +26,7 @@ from crl_node.data import Array
 
 Bools = NDArray[np.bool_]
 #: Share of y'y below which a residual is rounding error.
-_LEAST_RESIDUAL = 1e-13
+LEAST_RESIDUAL = 1e-13
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Problem:
         if np.isinf(self.shape):
             return np.asarray(0.5 * quadratic)
         # q < 2 b in exact arithmetic (b0 > 0); rounding must not turn a perfect fit into a NaN.
-        return np.asarray(-self.shape * np.log(np.maximum(1.0 - 0.5 * quadratic / self.rate, _LEAST_RESIDUAL)))
+        return np.asarray(-self.shape * np.log(np.maximum(1.0 - 0.5 * quadratic / self.rate, LEAST_RESIDUAL)))
 
     def noise_variance(self, quadratic: Array) -> Array:
         """E[sigma^2 | y, M] by which weights' covariances are scaled: 1 where the noise is known."""
         if np.isinf(self.shape):
             return np.ones_like(np.asarray(quadratic, float))
-        left = self.rate * np.maximum(1.0 - 0.5 * np.asarray(quadratic) / self.rate, _LEAST_RESIDUAL)
+        left = self.rate * np.maximum(1.0 - 0.5 * np.asarray(quadratic) / self.rate, LEAST_RESIDUAL)
         return np.asarray(left / max(self.shape - 1.0, 0.5))
 
     def size_nats(self, count: NDArray[np.int_]) -> Array:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crl_node.data import Array
-from crl_node.structure.average import INFORMED, SetAverage, group_softmax
+from crl_node.structure.average import INFORMED, SetAverage
 from crl_node.structure.engine import EachVariable, product_sets
 from crl_node.structure.evidence import Bools, Problem, flip_odds, log_evidence, log_prior
 
@@ -55,12 +55,7 @@ class GreedyPosterior(SetAverage):
         loose = np.isin(problem.group, self._undecided) & ~np.isin(problem.group, self.shortlist)
         self._outside = problem.allowed & ~np.isin(problem.group, self.shortlist) & (loose | ~held)
         self._marginal = self.sets & ~self._outside
-        self._alone = np.zeros(len(problem.group))
-        likely = np.argsort(-self.probability)[: self.config.averaged]
-        share = self.probability[likely] / self.probability[likely].sum()
-        for p, row in zip(share, likely, strict=True):
-            around = flip_odds(problem, np.flatnonzero(self.sets[row]))
-            self._alone += p * group_softmax(problem, around, self._outside)
+        self._judge_alone(self.config.averaged)
 
     def _climb(self, problem: Problem, members: np.ndarray, informed: Bools) -> np.ndarray:
         for _ in range(self.config.most_moves):

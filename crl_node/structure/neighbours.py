@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crl_node.data import Array
-from crl_node.structure.evidence import Bools, Problem
+from crl_node.structure.evidence import LEAST_RESIDUAL, Bools, Problem
 
 #: A Schur complement of I + something positive semidefinite is >= 1; rounding may say otherwise.
 _LEAST_PIVOT = 1.0
-_LEAST_RESIDUAL = 1e-13
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Batch:
         if known.all():
             return np.asarray(0.5 * quadratic)
         extra = (slice(None),) + (None,) * (quadratic.ndim - 1)
-        share = np.maximum(1.0 - 0.5 * quadratic / rate[extra], _LEAST_RESIDUAL)
+        share = np.maximum(1.0 - 0.5 * quadratic / rate[extra], LEAST_RESIDUAL)
         student = -np.where(known, 0.0, shape)[extra] * np.log(share)
         return np.asarray(np.where(known[extra], 0.5 * quadratic, student) if known.any() else student)
 
