@@ -7,92 +7,32 @@ candidate under the model-averaged weights; all particles' predictions are compa
 
 from __future__ import annotations
 
-import itertools
 import math
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crl_node.data import TermKind
-from crl_node.export.spec import DEAD, DRIFT, JAM_RADIUS, MOVING, RIM_MARGIN, PlanShape, all_inputs
+from crl_node.export.information import InformationGraph
+from crl_node.export.parts import BodyModel, Model, Rollout
+from crl_node.export.spec import DEAD, DRIFT, JAM_RADIUS, RIM_MARGIN, PlanShape, all_inputs
 
 #: Where slots that do not exist are put: out of reach of every term [m].
 FAR = 50.0
 BIG = 1e6
 
 
-class Model(NamedTuple):
-    """The posterior in the form the rollout needs, computed once per call."""
-
-    target: Tensor  # [P] slot index
-    parent: Tensor  # [P] row in the parents' table: slots anticipated with motion, then without
-    linear: Tensor  # [P] row in the table of linear features
-    length: Tensor  # [P, N] m
-    low: Tensor  # [P, N] m, dead zone of length - distance, lower end
-    high: Tensor  # [P, N] m, upper end
-    cap: Tensor  # [P, N] 0 where the term is PUSH (bounded by the approach), else large
-    drag: Tensor  # [P, N] 1 where the term is DRAG
-    room: Tensor  # [P] row in the table of rooms to the rim: the target, or 0 (no limit)
-    weights: Tensor  # [S, P] mean weight at the target's row
-    light: Tensor  # [P] row in the table of brightness features
-    light_gain: Tensor  # [P, 1] coefficient on the target's own brightness: 0 or -1
-    light_toggle: Tensor  # [P, 1] 1 where the term is TOGGLE_BY
-    spread: Tensor  # [2P, P] weight covariance between terms of one target: within sets, between sets
-    channel: Tensor  # [2S, P] which term adds to which slot's motion, then to which slot's brightness
-    entropy: Tensor  # [] nats, of the particles
-
-
-class BodyModel(NamedTuple):
-    """The terms whose target is the body, on their own: it moves first."""
-
-    parent: Tensor  # [B]
-    linear: Tensor  # [B]
-    length: Tensor  # [B, N]
-    low: Tensor  # [B, N]
-    high: Tensor  # [B, N]
-    cap: Tensor  # [B, N]
-    drag: Tensor  # [B, N]
-    weights: Tensor  # [1, B]
-
-
-class Rollout(NamedTuple):
-    """What one rollout leaves behind."""
-
-    positions: Tensor  # [H + 1, 2, S, N] m
-    anticipated: Tensor  # [H, 2, S, N] m, positions with the step's own motion
-    velocity: Tensor  # [H, 2, S, N] m per step, before the step
-    features: Tensor  # [H, 2, P, N] m per step
-
-
-class PlanGraph(nn.Module):
+class PlanGraph(InformationGraph):
     """`forward(**inputs of spec.all_inputs) -> outputs of spec.outputs`, in the order of the specification."""
 
     def __init__(self, shape: PlanShape) -> None:
-        super().__init__()
-        self.shape = shape
-        s = shape.slots
-        pairs = list(itertools.combinations(range(s), 2))
-        number = {pair: i for i, pair in enumerate(pairs)}
-        other = [[number[min(a, b), max(a, b)] for b in range(s) if b != a] for a in range(s)]
-        table = [[number[min(a, b), max(a, b)] if a != b else 0 for b in range(s)] for a in range(s)]
-        self.register_buffer("pair_a", torch.tensor([a for a, _ in pairs]), persistent=False)
-        self.register_buffer("pair_b", torch.tensor([b for _, b in pairs]), persistent=False)
-        self.register_buffer("pairs_of", torch.tensor(other).reshape(-1), persistent=False)  # [S * (S - 1)]
-        self.register_buffer("pair_table", torch.tensor(table).reshape(-1), persistent=False)  # [S * S]
-        self.register_buffer("slot_numbers", torch.arange(s), persistent=False)
+        super().__init__(shape)
+        self.register_buffer("slot_numbers", torch.arange(shape.slots), persistent=False)
         drift = torch.zeros(2, 3, shape.candidates)  # two drifts and nothing
         drift[0, 0], drift[1, 1] = DRIFT, DRIFT
         self.register_buffer("drift", drift, persistent=False)
-        one_zero = torch.stack([torch.ones(shape.candidates), torch.zeros(shape.candidates)])
-        self.register_buffer("one_zero", one_zero.expand(shape.horizon, 2, -1).contiguous(), persistent=False)
-        self.pair_a: Tensor
-        self.pair_b: Tensor
-        self.pairs_of: Tensor
-        self.pair_table: Tensor
         self.slot_numbers: Tensor
         self.drift: Tensor
-        self.one_zero: Tensor
 
     # ---- the posterior, once per call -------------------------------------------------------------
 
@@ -252,86 +192,6 @@ class PlanGraph(nn.Module):
             z, v = torch.cat([body_next, rest + delta[:, 1:]], 1), v_next
             positions.append(z)
         return Rollout(*(torch.stack(t) for t in (positions, anticipated, velocity, features)))
-
-    # ---- brightness -------------------------------------------------------------------------------
-
-    def contact(self, z: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
-        """Contact of each pair [H, pairs, N] and of each slot with anything [H, S, N], 0..1. `z` [H, 2, S, N] m."""
-        h, s, n = self.shape.horizon, self.shape.slots, self.shape.candidates
-        between = z.index_select(2, self.pair_a) - z.index_select(2, self.pair_b)
-        distance = (between * between).sum(1).sqrt()
-        reach = (extent[self.pair_a] + extent[self.pair_b])[:, None]
-        pair = ((1.25 * reach - distance) / (0.25 * reach).clamp(min=1e-6)).clamp(0.0, 1.0)
-        return pair, pair.index_select(1, self.pairs_of).reshape(h, s, s - 1, n).amax(2)
-
-    def glow(self, x: dict[str, Tensor], m: Model, now: Tensor, pair_next: Tensor, next_: Tensor) -> Tensor:
-        """Brightness features along the rollout [H, P, N] from contacts now and anticipated."""
-        s, n = self.shape.slots, self.shape.candidates
-        rise = (next_ - now).clamp(min=0.0)
-        pairs = pair_next.index_select(1, self.pair_table)
-        table = torch.cat([next_, rise, pairs, self.one_zero], 1)
-        base = table.index_select(1, m.light)  # [H, P, N]
-        slope = m.light_gain - 2.0 * m.light_toggle * base  # on the target's own brightness
-        add, scale = m.weights @ base, m.weights @ slope  # [H, S, N]
-        b = x["brightness"][:, None].expand(s, n)
-        course = []
-        for i in range(self.shape.horizon):
-            course.append(b)
-            b = (b + add[i] + scale[i] * b).clamp(0.0, 1.0)
-        return base + slope * torch.stack(course).index_select(1, m.target)
-
-    # ---- value ------------------------------------------------------------------------------------
-
-    def shadow(self, x: dict[str, Tensor], z: Tensor) -> Tensor:
-        """1 where the arm's shadow (seen from the camera) covers a slot [H, S, N]. `z` [H, 2, S, N] m."""
-        tip, camera, tool = z[:, :, :1], x["camera"], x["tool"]
-        back = tip - camera[:2][:, None, None]
-        # A point at height t above the tip hides the table at tip + back * t / (camera height - t).
-        far = back * (tool[0] / (camera[2] - tool[0]).clamp(min=1e-3))
-        to = z - tip
-        share = ((to * far).sum(1) / (far * far).sum(1).clamp(min=1e-9)).clamp(0.0, 1.0)  # [H, S, N]
-        off = to - share[:, None] * far
-        near = (off * off).sum(1) < (tool[1] + 0.5 * x["slot_extent"][:, None]).clamp(min=0.0) ** 2
-        return near.float()
-
-    def gain(self, x: dict[str, Tensor], roll: Rollout, exists: Tensor, m: Model) -> Tensor:
-        """Expected information gain by part [3, N] nats.
-
-        parameters = sum 1/2 log(1 + sum_h within / sigma^2); structure = sum 1/2 log(1 + sum_h (within +
-        between) / sigma^2) - parameters, never above the particles' entropy (MacKay 1992, eq. 3.7, moment
-        matched over particles). Sums run over slots and channels x, y, brightness.
-        """
-        h, s, n, p = self.shape.horizon, self.shape.slots, self.shape.candidates, self.shape.terms
-        here = roll.positions[:-1]
-        _, now = self.contact(here, x["slot_extent"])
-        pair_next, next_ = self.contact(roll.anticipated, x["slot_extent"])
-        bright = self.glow(x, m, now, pair_next, next_)
-        # x and brightness share a row: no term has both.
-        scalar = m.channel[s:].sum(0)[:, None]
-        phi = torch.stack([roll.features[:, 0] + bright * scalar, roll.features[:, 1]], 1)  # [H, 2, P, N]
-        quadratic = (m.spread @ phi).reshape(h, 2, 2, p, n) * phi[:, :, None]
-        variance = (m.channel @ quadratic).clamp(min=0.0)  # [H, (x, y), (within, between), 2S, N]
-
-        unseen = self.shadow(x, here)
-        moving = (roll.velocity * roll.velocity).sum(1) > MOVING**2
-        touching = ((now > 0) | moving).float()
-        noise = (x["noise_std"] ** 2)[None, :, :, :, None]  # [1, S, 2, 2, 1]
-        sigma2 = noise[:, :, 0] + (noise[:, :, 1] - noise[:, :, 0]) * touching[:, :, None]  # [H, S, 2, N]
-        # What cannot be seen teaches little: its outcome is only known as well as its position (brightness: not).
-        motion = sigma2[:, :, 0] + unseen * x["position_variance"][:, None]
-        light = sigma2[:, :, 1] + unseen * 0.25
-        precision = torch.cat([1.0 / motion, 1.0 / light], 1)  # [H, 2S, N]
-        precision = precision * exists.repeat(2)[:, None] * x["discount"][:, None, None]
-        ratio = (variance * precision[:, None, None]).sum(0)  # [(x, y), (within, between), 2S, N]
-        learned = 0.5 * torch.log1p(torch.stack([ratio[:, 0], ratio[:, 0] + ratio[:, 1]])).sum((1, 2))  # [2, N]
-        parameters = learned[0]
-        structure = torch.minimum((learned[1] - learned[0]).clamp(min=0.0), m.entropy)
-
-        # One look at a hidden slot takes its covariance from P to PR / (P + R), in two axes.
-        seen = ((1.0 - unseen) * x["discount"][:, None, None]).amax(0)  # [S, N]
-        look = torch.log1p(x["position_variance"] / x["look_variance"]) * x["hidden"] * exists
-        states = (seen * look[:, None]).sum(0)
-        return torch.stack([structure, parameters, states])
 
     # ---- search -----------------------------------------------------------------------------------
 
