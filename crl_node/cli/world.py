@@ -23,6 +23,8 @@ def describe(name_or_path: str, seed: int, console: Console) -> None:
         size = " x ".join(f"{100 * value:g}" for value in thing.size)
         pose = "random" if thing.pose is None else f"{thing.pose[0]:.2f}, {thing.pose[1]:.2f} m"
         role = "button of " + thing.button.lamp if thing.button else "lamp" if thing.lamp else ""
+        own = [word for word, there in (("shakes", thing.shake), ("flickers", thing.flicker)) if there]
+        role = ", ".join([role, *own] if role else own)
         mass = f"{thing.mass:g} kg" if thing.movable else "immovable"
         table.add_row(thing.name, thing.shape, size, mass, pose, role)
     console.print(table)

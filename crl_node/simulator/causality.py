@@ -49,7 +49,8 @@ def true_graph(world: World, profile: RobotProfile | None = None) -> TrueGraph:
       one does not move the strong arm;
     - a spring ties the positions of its movable ends;
     - a button changes the brightness of its lamp. What presses it acts through the button's contact, which
-      is the mechanism of this edge, so the pressing thing is no edge of its own.
+      is the mechanism of this edge, so the pressing thing is no edge of its own;
+    - what shakes or flickers by itself has noise, not causes. What shakes is movable: it is pushed and pushes.
     """
     causes = (ACTION, BODY, *world.names)
     effects = [(BODY, position(BODY))]

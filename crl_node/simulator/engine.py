@@ -22,7 +22,9 @@ from crl_node.simulator.arm_body import ArmBody
 from crl_node.simulator.bodies import build_table, build_thing, set_friction
 from crl_node.simulator.changes import apply, sentence
 from crl_node.simulator.controller import TrajectoryController
+from crl_node.simulator.motion import OwnMotion
 from crl_node.simulator.placement import Pose, place
+from crl_node.simulator.view import camera_matrices, matrices_of
 from crl_node.simulator.world_types import PHYSICS_RATE, World
 
 #: Physics steps a second.
@@ -46,7 +48,7 @@ class ObjectState:
     orientation: Array  # [4] quaternion x, y, z, w
     velocity: Array  # [3] m/s
     angular_velocity: Array  # [3] rad/s
-    brightness: float  # lamps: 0 off, 1 on; 0 for everything else
+    brightness: float  # lamps: 0 off, 1 on; what flickers: its level now, 0..1; 0 for everything else
     pressed: bool  # buttons: something touches it
     contacts: tuple[str, ...]  # things (and "body") it touched within the last camera period, sorted
 
@@ -144,9 +146,10 @@ class Simulator:
         self._lit = {t.name: False for t in self.world.things if t.lamp is not None}
         self._pressed = {t.name: False for t in self.world.things if t.button is not None}
         self._tie_springs()
+        self._own = OwnMotion(self.world, self.seed, self._bodies, self.client)
         self._touched: dict[tuple[int, int], int] = {}  # pair of bodies -> step at which they last touched
         self._view, self._projection = (
-            _matrices_of(self.camera) if self._own_camera else _camera_matrices(self.world)
+            matrices_of(self.camera) if self._own_camera else camera_matrices(self.world)
         )
         for lamp in self._lit:
             self._show(lamp)
@@ -216,8 +219,10 @@ class Simulator:
             now, later = (self._followed().reference(t / RATE) for t in (self._steps, self._steps + 1))
             self._arm.drive(now, later, 1 / RATE)
             self._apply_forces()
+            self._own.drive(self._steps)
             pybullet.stepSimulation(physicsClientId=self.client)
             self._steps += 1
+            self._own.light(self._steps)
             self._update_buttons()
             if self._steps % CONTACT_STRIDE == 0:
                 self._note_contacts()
@@ -358,7 +363,7 @@ class Simulator:
                     np.array(orientation),
                     np.array(velocity),
                     np.array(angular),
-                    brightness=float(self._lit.get(name, False)),
+                    brightness=self._own.levels.get(name, float(self._lit.get(name, False))),
                     pressed=self._pressed.get(name, False),
                     contacts=tuple(sorted(touched[name])),
                 )
@@ -383,30 +388,3 @@ class Simulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _camera_matrices(world: World) -> tuple[list[float], list[float]]:
-    """OpenGL view and projection of the world's camera; the far plane clears table and arm."""
-    spec = world.camera
-    view = pybullet.computeViewMatrix(spec.eye, spec.target, [0, 0, 1])
-    projection = pybullet.computeProjectionMatrixFOV(
-        np.degrees(spec.fov_y), spec.width / spec.height, 0.05, 10.0
-    )
-    # TinyRenderer draws half a pixel right of and above where a pixel's centre lies at (.5, .5): shift it back
-    shifted = list(projection)
-    shifted[8] += 1 / spec.width
-    shifted[9] += 1 / spec.height
-    return list(view), shifted
-
-
-def _matrices_of(camera: Camera) -> tuple[list[float], list[float]]:
-    """OpenGL view and projection of any pinhole camera, with the same half pixel as above."""
-    to_camera = np.diag([1.0, -1.0, -1.0, 1.0]) @ np.linalg.inv(camera.pose)  # OpenGL looks along -z, y up
-    (fx, _, cx), (_, fy, cy) = camera.intrinsics[0], camera.intrinsics[1]
-    near, far, width, height = 0.02, 10.0, camera.width, camera.height
-    projection = np.zeros((4, 4))
-    projection[0, 0], projection[1, 1] = 2 * fx / width, 2 * fy / height
-    projection[0, 2], projection[1, 2] = 1 - 2 * cx / width + 1 / width, 2 * cy / height - 1 + 1 / height
-    projection[2, 2], projection[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
-    projection[3, 2] = -1.0
-    return to_camera.T.ravel().tolist(), projection.T.ravel().tolist()

@@ -25,7 +25,7 @@ def place(world: World, seed: int, keep_out: tuple[float, float, float]) -> dict
     fixed = {thing.name: thing.pose for thing in world.things if thing.pose is not None}
     for name, pose in fixed.items():
         distance = math.dist(pose[:2], keep_out[:2])
-        least = world.thing(name).reach + keep_out[2]
+        least = world.thing(name).roam + keep_out[2]
         if distance < least:
             raise WorldError(
                 f"{world.path}:{world.thing(name).line}: pose of '{name}' is [{pose[0]:g}, {pose[1]:g}], "
@@ -33,7 +33,7 @@ def place(world: World, seed: int, keep_out: tuple[float, float, float]) -> dict
                 f" allowed: at least {least:.3f} m"
             )
     # Large things first: they are the ones that find no room later. Ties keep the file's order.
-    loose = sorted((t for t in world.things if t.pose is None), key=lambda t: -t.reach)
+    loose = sorted((t for t in world.things if t.pose is None), key=lambda t: -t.roam)
     # But a spring's second end is bound to a circle, so it comes right after its first.
     for spring in world.springs:
         names = [thing.name for thing in loose]
@@ -68,10 +68,10 @@ def _draw(
             x, y = circle[0] + circle[2] * math.cos(angle), circle[1] + circle[2] * math.sin(angle)
             if not (x_min <= x <= x_max and y_min <= y <= y_max):
                 continue
-        if math.dist((x, y), keep_out[:2]) < thing.reach + keep_out[2]:
+        if math.dist((x, y), keep_out[:2]) < thing.roam + keep_out[2]:
             continue
         if all(
-            math.dist((x, y), pose[:2]) >= thing.reach + world.thing(name).reach + world.gap
+            math.dist((x, y), pose[:2]) >= thing.roam + world.thing(name).roam + world.gap
             for name, pose in poses.items()
         ):
             poses[thing.name] = (float(x), float(y), float(yaw))

@@ -6,23 +6,23 @@ The schema is documented in `sim/README.md`.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from crl_node.data import MAX_SLOTS
 from crl_node.paths import share
-from crl_node.simulator.changes import apply
+from crl_node.simulator.world_laws import read_changes, read_spring
 from crl_node.simulator.world_types import (
-    CHANGES,
     MODES,
     PHYSICS_RATE,
     SHAPES,
     Button,
     CameraSpec,
     Change,
+    Flicker,
     Lamp,
+    Shake,
     Spring,
     Table,
     Thing,
@@ -35,7 +35,9 @@ __all__ = [
     "Button",
     "CameraSpec",
     "Change",
+    "Flicker",
     "Lamp",
+    "Shake",
     "Spring",
     "Table",
     "Thing",
@@ -91,9 +93,9 @@ def _world(fields: Fields, path: Path) -> World:
     for entry in entries:
         things.append(_thing(entry, things, table))
     _check_wiring(entries, things)
-    springs = tuple(_spring(entry, things) for entry in fields.children("springs", optional=True, most=8))
+    springs = tuple(read_spring(entry, things) for entry in fields.children("springs", optional=True, most=8))
     world = World(path.stem, path, description, seed, table, camera, room, gap, tuple(things), springs)
-    world = _changes(fields, world)
+    world = read_changes(fields, world)
     fields.done()
     return world
 
@@ -227,8 +229,13 @@ def _thing(fields: Fields, others: list[Thing], table: Table) -> Thing:
         "rolling_friction", 0.0015 if shape == "ball" else 0.0, low=0.0, high=0.1, unit="m"
     )
     pose = _pose(fields)
+    shake, flicker = _shake(fields), _flicker(fields)
+    if shake is not None and not movable:
+        raise fields.error("shake", "belongs to a thing that is immovable; allowed: for movable things only")
+    if flicker is not None and lamp is not None:
+        raise fields.error("flicker", "stands beside lamp; allowed: one of them for a thing")
     thing = Thing(
-        name, shape, size, colour, movable, mass, friction, rolling, pose, button, lamp, fields.line()
+        name, shape, size, colour, movable, mass, friction, rolling, pose, button, lamp, fields.line(), shake, flicker
     )
     if pose is not None:
         _check_pose(fields, thing, others, table)
@@ -254,6 +261,41 @@ def _lamp(fields: Fields) -> Lamp | None:
         raise child.error("on", f"is {lamp.on:g}; allowed: more than off, which is {lamp.off:g}")
     child.done()
     return lamp
+
+
+def _shake(fields: Fields) -> Shake | None:
+    child = fields.child("shake", optional=True)
+    if child is None:
+        return None
+    shake = Shake(
+        step=child.number("step", 0.01, low=0.0005, high=0.05, unit="m"),
+        radius=child.number("radius", 0.03, low=0.001, high=0.2, unit="m"),
+        period=_whole_steps(child),
+        force=child.number("force", 2.0, low=0.1, high=20.0, unit="N"),
+    )
+    child.done()
+    return shake
+
+
+def _flicker(fields: Fields) -> Flicker | None:
+    child = fields.child("flicker", optional=True)
+    if child is None:
+        return None
+    low = child.number("low", 0.4, low=0.0, high=1.0)
+    high = child.number("high", 1.0, low=0.0, high=1.0)
+    if high <= low:
+        raise child.error("high", f"is {high:g}; allowed: more than low, which is {low:g}")
+    flicker = Flicker(low, high, _whole_steps(child))
+    child.done()
+    return flicker
+
+
+def _whole_steps(fields: Fields) -> float:
+    """A period of random draws, s: whole physics steps."""
+    period = fields.number("period", 0.1, low=0.05, high=60.0, unit="s")
+    if abs(period * PHYSICS_RATE - round(period * PHYSICS_RATE)) > 1e-6:
+        raise fields.error("period", f"is {period:g} s; allowed: whole multiples of 1/{PHYSICS_RATE} s")
+    return period
 
 
 def _pose(fields: Fields) -> tuple[float, float, float] | None:
@@ -299,85 +341,3 @@ def _check_wiring(entries: list[Fields], things: list[Thing]) -> None:
             raise fields.required("button").error(
                 "lamp", f"is '{thing.button.lamp}', which is no lamp; allowed: {known}"
             )
-
-
-def _spring(fields: Fields, things: list[Thing]) -> Spring:
-    names = [thing.name for thing in things]
-    ends = []
-    for key in ("a", "b"):
-        end = fields.text(key)
-        if end not in names:
-            raise fields.error(key, f"is '{end}', which is no thing; allowed: {', '.join(names)}")
-        ends.append(end)
-    a, b = ends
-    if a == b:
-        raise fields.error("b", f"is '{b}', as is a; allowed: two different things")
-    if not any(thing.movable for thing in things if thing.name in ends):
-        raise fields.error(
-            "b", f"is '{b}', and neither it nor '{a}' can move; allowed: at least one movable end"
-        )
-    length = fields.number("length", low=0.0, high=1.0, unit="m") if "length" in fields else None
-    spring = Spring(
-        a,
-        b,
-        length,
-        stiffness=fields.number("stiffness", 80.0, low=0.1, high=500.0, unit="N/m"),
-        damping=fields.number("damping", 2.0, low=0.0, high=20.0, unit="N s/m"),
-        max_force=fields.number("max_force", 4.0, low=0.01, high=20.0, unit="N"),
-    )
-    fields.done()
-    return spring
-
-
-def _changes(fields: Fields, world: World) -> World:
-    """The world with its changes, each checked against the world as it is by then."""
-    changes: list[Change] = []
-    current = world
-    for entry in fields.children("changes", optional=True, most=16):
-        change = _change(entry, current)
-        if changes and change.at <= changes[-1].at:
-            raise entry.error(
-                "at",
-                f"is {change.at:g} s, not after the change of line {changes[-1].line} at {changes[-1].at:g} s; "
-                "allowed: changes in the order of their times",
-            )
-        changes.append(change)
-        current = apply(current, change)
-    return replace(world, changes=tuple(changes))
-
-
-def _change(fields: Fields, world: World) -> Change:
-    at = fields.number("at", low=0.1, high=1e6, unit="s")
-    kind = fields.choice("kind", CHANGES)
-    if kind == "friction":
-        thing = _name_of(fields, "thing", [t.name for t in world.things if t.movable], "movable thing")
-        factor = fields.number("factor", low=0.01, high=100.0)
-        change = Change(at, kind, thing=thing, factor=factor, line=fields.line())
-    elif kind == "cut":
-        ends = [name for spring in world.springs for name in (spring.a, spring.b)]
-        a, b = (_name_of(fields, key, ends, "end of a spring that is there by then") for key in ("a", "b"))
-        if not any({a, b} == {spring.a, spring.b} for spring in world.springs):
-            known = ", ".join(f"{spring.a} and {spring.b}" for spring in world.springs)
-            raise fields.error("b", f"is '{b}', but no spring ties it to '{a}'; springs by then: {known}")
-        change = Change(at, kind, a=a, b=b, line=fields.line())
-    else:
-        lamps = [t.name for t in world.things if t.lamp is not None]
-        lamp = _name_of(fields, "lamp", lamps, "lamp")
-        buttons = [t.name for t in world.things if not t.movable and t.lamp is None]
-        button = _name_of(fields, "button", buttons, "immovable thing that is no lamp")
-        other = world.thing(button).button
-        if other is not None:
-            raise fields.error(
-                "button", f"is '{button}', which switches '{other.lamp}' by then; allowed: one that switches nothing"
-            )
-        change = Change(at, kind, lamp=lamp, button=button, line=fields.line())
-    fields.done()
-    return change
-
-
-def _name_of(fields: Fields, key: str, names: list[str], what: str) -> str:
-    name = fields.text(key)
-    if name not in names:
-        allowed = ', '.join(names) or 'none, there is none'
-        raise fields.error(key, f"is '{name}', which is no {what}; allowed: {allowed}")
-    return name

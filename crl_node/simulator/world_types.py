@@ -67,6 +67,25 @@ class Lamp:
 
 
 @dataclass(frozen=True)
+class Shake:
+    """Random motion of a thing's own, which nobody can foresee or stop (`motion.py`)."""
+
+    step: float  # m, standard deviation of each coordinate of its way in one period
+    radius: float  # m, how far it strays from its home by itself
+    period: float  # s between two random steps
+    force: float  # N, the most that drives it: what pushes harder wins
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """Random brightness: every `period` s the colour is multiplied by a new number between `low` and `high`."""
+
+    low: float  # 0..1
+    high: float  # 0..1
+    period: float  # s
+
+
+@dataclass(frozen=True)
 class Thing:
     """One thing on the table."""
 
@@ -82,6 +101,8 @@ class Thing:
     button: Button | None = None
     lamp: Lamp | None = None
     line: int = 0  # of the world file
+    shake: Shake | None = None
+    flicker: Flicker | None = None
 
     @property
     def height(self) -> float:
@@ -101,6 +122,11 @@ class Thing:
         if self.shape == "box":
             return 0.5 * math.hypot(self.size[0], self.size[1])
         return 0.5 * self.size[0]
+
+    @property
+    def roam(self) -> float:
+        """Radius of the smallest disc that it does not leave by itself, m: its reach and how far it shakes."""
+        return self.reach + (self.shake.radius if self.shake is not None else 0.0)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def watch(name: str, seed: int, frames: int) -> Record:
     return record
 
 
-@pytest.fixture(scope="module", params=["tabletop", "four_cubes", "clutter"])
+@pytest.fixture(scope="module", params=["tabletop", "four_cubes", "clutter", "noisy_tv"])
 def record(request: pytest.FixtureRequest) -> Record:
     return watch(request.param, seed=3, frames=150)
 

@@ -63,6 +63,9 @@ def test_the_shipped_worlds_are_what_the_readme_says() -> None:
     assert [thing.button.mode for thing in tabletop.things if thing.button] == ["hold"]
     assert len(tabletop.springs) == 1
     assert [thing.shape for thing in cubes.things] == ["box"] * 4
+    tv = load_world("noisy_tv")
+    assert [thing.name for thing in tv.things if thing.shake] == ["shaker"]
+    assert [thing.name for thing in tv.things if thing.flicker] == ["screen"]
     assert len(clutter.things) == 8 and 0 < sum(not thing.movable for thing in clutter.things) < 8
 
 
@@ -122,6 +125,18 @@ MISTAKES = [
     ("      lamp: lamp", "      lamp: lamp\n      mode: push", 22, ("things[2].button.mode", "hold, toggle")),
     ("      lamp: lamp", "      lamp: lamp\n    movable: true", 22, ("things[2].movable", "do not move")),
     ("      off: 0.2", "      off: 0.9\n      on: 0.5", 29, ("things[3].lamp.on", "0.5", "0.9")),
+    ("    size: 0.06", "    size: 0.06\n    shake: {step: 1}", 15, ("things[1].shake.step", "1", "0.0005 to 0.05 m")),
+    ("    size: 0.06", "    size: 0.06\n    shake: {period: 0.1001}", 15, ("shake.period", "0.1001", "1/240 s")),
+    ("    size: 0.06", "    size: 0.06\n    shake: {speed: 1}", 15, ("shake.speed", "unknown field", "force")),
+    ("    size: 0.06", "    size: 0.06\n    shake: yes", 15, ("things[1].shake", "'yes'", "mapping")),
+    ("      lamp: lamp", "      lamp: lamp\n    shake: {}", 22, ("things[2].shake", "immovable")),
+    ("      off: 0.2", "      off: 0.2\n    flicker: {}", 29, ("things[3].flicker", "lamp")),
+    (
+        "    size: 0.06",
+        "    size: 0.06\n    flicker: {low: 0.9, high: 0.2}",
+        15,
+        ("flicker.high", "0.2", "more than low", "0.9"),
+    ),
     ("    b: two", "    b: three", 31, ("springs[0].b", "'three'", "one, two, button, lamp")),
     ("    b: two", "    b: one", 31, ("springs[0].b", "two different")),
     ("  - a: one\n    b: two", "  - a: button\n    b: lamp", 31, ("springs[0].b", "movable")),
