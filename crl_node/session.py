@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import platform
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -105,11 +104,10 @@ class Session:
 
     def _keep_inputs(self) -> str:
         """Copy into the run's folder what the run was made from; the world's name."""
-        from crl_node.simulator.world import load_world
+        from crl_node.simulator.world import load_world, world_text
 
-        world = load_world(self.options.world)
-        shutil.copyfile(world.path, self.out / "world.yaml")
-        return world.name
+        (self.out / "world.yaml").write_text(world_text(self.options.world), encoding="utf-8")
+        return load_world(self.options.world).name
 
     def _environment(self, domain_id: int) -> dict[str, str]:
         return ros_environment(domain_id, run_dir=self.out)

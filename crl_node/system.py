@@ -210,7 +210,7 @@ def nodes(options: SimOptions) -> list[NodeSpec]:
         "period": 1.0 / world.camera.rate,
     }
     simulator = {
-        "world": str(world.path.absolute()),  # nodes may run in another folder than the user
+        "world": world.reference,  # nodes may run in another folder than the user
         "robot": options.robot,
         "seed": options.seed,
         "lockstep": options.lockstep,

@@ -212,12 +212,21 @@ def _is_number(value: Any) -> bool:
 
 def read_fields(file: Path, kind: type[FieldError]) -> Fields:
     """The top mapping of a YAML file; `kind` is raised for a missing, unreadable or malformed one."""
+    return parse_fields(read_text(file, kind), file, kind)
+
+
+def read_text(file: Path, kind: type[FieldError]) -> str:
+    """What stands in the file; `kind` is raised when it cannot be read as text."""
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise kind(
             f"{file}: cannot be read as a text file ({error.__class__.__name__}: {error})"
         ) from None
+
+
+def parse_fields(text: str, file: Path, kind: type[FieldError]) -> Fields:
+    """The top mapping of `text`, which errors call `file`; `kind` is raised when it is none."""
     try:
         content = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:

@@ -12,7 +12,7 @@ from crl_node.system import POLICIES, THREAD_PINS, SimOptions, nodes
 
 #: name, default, description, choices
 ARGUMENTS = (
-    ("world", "tabletop", "A world of sim/worlds by name, or a world file.", None),
+    ("world", "tabletop", "A world of sim/worlds by name, random:SEED, or a world file.", None),
     ("seed", "0", "Seed of the world, the learner and the planner.", None),
     ("policy", "curious", "Who chooses the experiments.", POLICIES),
     ("seconds", "0", "Simulated seconds after which time stands still; 0: never.", None),
@@ -32,7 +32,7 @@ ARGUMENTS = (
 def start(given: dict[str, str]) -> list:
     """The actions, once the arguments are known."""
     true = {name: given[name].lower() == "true" for name in ("lockstep", "use_sim_time", "autostart")}
-    stamp = f"{datetime.now():%Y%m%d-%H%M%S}_{Path(given['world']).stem}"
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}_{Path(given['world']).stem.replace(':', '_')}"
     out = Path(given["out"] or Path("runs") / stamp).absolute()
     options = SimOptions(
         world=given["world"],

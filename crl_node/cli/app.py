@@ -19,6 +19,7 @@ from crl_node.cli.record import record
 from crl_node.cli.replay import learn, replay
 from crl_node.cli.robot import robot_app
 from crl_node.cli.soak import soak
+from crl_node.cli.world import world_app
 from crl_node.parameter_spec import ParameterError
 
 console = Console()
@@ -40,7 +41,6 @@ that was seen and done, the learned model as ONNX, and a report with pictures.
 Exit codes: 0 done, 1 a node failed, 2 a mistake in the input, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
 """,
 )
-world_app = typer.Typer(no_args_is_help=True, help="Look at world files (`sim/worlds/*.yaml`).")
 app.add_typer(world_app, name="world")
 app.add_typer(bench_app, name="bench")
 app.command()(discover)
@@ -93,7 +93,8 @@ def _root(
 @app.command()
 def sim(
     world: Annotated[
-        str, typer.Option("--world", "-w", metavar="NAME|FILE", help="A world of sim/worlds by name, or your own file.")
+        str,
+        typer.Option("--world", "-w", metavar="NAME|FILE", help="A world by name, random:SEED, or your own file."),
     ] = "tabletop",
     seconds: Annotated[
         float, typer.Option("--seconds", "-t", min=0.0, help="Simulated seconds; 0 goes on until Ctrl-C.")
@@ -172,7 +173,7 @@ def default_folder(world: str, policy: str, seed: int) -> Path:
     """runs/<time>_<world>_<policy>_<seed>."""
     from datetime import datetime
 
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}_{Path(world).stem}_{policy}_{seed}"
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}_{Path(world).stem.replace(':', '_')}_{policy}_{seed}"
 
 
 @app.command()
@@ -191,23 +192,3 @@ def doctor() -> None:
     from crl_node.cli.doctor import examine
 
     raise typer.Exit(examine(console))
-
-
-@world_app.command("check")
-def world_check(
-    file: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A world by name or path.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random poses.")] = 0,
-) -> None:
-    """Read a world file; say what is in it and what truly moves what, or name the line and field that is wrong."""
-    from crl_node.cli.world import describe
-
-    describe(file, seed, console)
-
-
-@world_app.command("list")
-def world_list() -> None:
-    """List the shipped worlds."""
-    from crl_node.simulator.world import load_world, world_names
-
-    for name in world_names():
-        console.print(f"[bold]{name}[/]  {load_world(name).description}")

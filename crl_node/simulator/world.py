@@ -28,7 +28,7 @@ from crl_node.simulator.world_types import (
     Thing,
     World,
 )
-from crl_node.yaml_fields import Fields, WorldError, read_fields
+from crl_node.yaml_fields import Fields, WorldError, parse_fields, read_fields, read_text
 
 __all__ = [
     "PHYSICS_RATE",
@@ -45,10 +45,13 @@ __all__ = [
     "WorldError",
     "load_world",
     "world_names",
+    "world_text",
 ]
 
 #: Names that mean something else in the causal graph.
 RESERVED = ("body", "action", "table", "rim")
+#: How random worlds are named: random:7.
+RANDOM = "random:"
 #: Body and things share MAX_SLOTS slots.
 MOST_THINGS = MAX_SLOTS - 1
 
@@ -64,8 +67,30 @@ def world_names() -> tuple[str, ...]:
 
 
 def load_world(name_or_path: str | Path) -> World:
-    """A shipped world by its name, any other by the path of its file (ends in .yaml or .yml)."""
+    """A shipped world by its name, a random one as random:SEED, any other by the path of its file (.yaml or .yml)."""
     text = str(name_or_path)
+    if text.startswith(RANDOM):
+        return _world(parse_fields(world_text(text), Path(text), WorldError), Path(text))
+    path = _file(text)
+    return _world(read_fields(path, WorldError), path)
+
+
+def world_text(name_or_path: str | Path) -> str:
+    """What stands in the world's file; WorldError when there is none, or it is no text."""
+    text = str(name_or_path)
+    if text.startswith(RANDOM):
+        from crl_node.simulator.generator import MOST, random_world_text
+
+        number = text[len(RANDOM) :]
+        if not (number.isascii() and number.isdecimal() and int(number) <= MOST):
+            raise WorldError(
+                f"there is no world '{text}': random worlds are random:SEED with a whole number from 0 to {MOST}"
+            )
+        return random_world_text(int(number))
+    return read_text(_file(text), WorldError)
+
+
+def _file(text: str) -> Path:
     if text.endswith((".yaml", ".yml")):
         path = Path(text).expanduser()
         if not path.is_file():
@@ -75,12 +100,13 @@ def load_world(name_or_path: str | Path) -> World:
         if text not in world_names():
             raise WorldError(
                 f"there is no world '{text}': shipped worlds are {', '.join(world_names())}; "
-                "a world of your own is named by the path of its .yaml file"
+                "random ones random:SEED; a world of your own is named by the path of its .yaml file"
             )
-    return _world(read_fields(path, WorldError), path)
+    return path
 
 
 def _world(fields: Fields, path: Path) -> World:
+    name = str(path).replace(":", "_") if str(path).startswith(RANDOM) else path.stem
     description = fields.text("description", "")
     seed = fields.integer("seed", 0, low=0, high=2**31 - 1)
     table = _table(fields.child("table", optional=True))
@@ -94,7 +120,7 @@ def _world(fields: Fields, path: Path) -> World:
         things.append(_thing(entry, things, table))
     _check_wiring(entries, things)
     springs = tuple(read_spring(entry, things) for entry in fields.children("springs", optional=True, most=8))
-    world = World(path.stem, path, description, seed, table, camera, room, gap, tuple(things), springs)
+    world = World(name, path, description, seed, table, camera, room, gap, tuple(things), springs)
     world = read_changes(fields, world)
     fields.done()
     return world

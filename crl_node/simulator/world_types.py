@@ -163,7 +163,7 @@ class World:
     """What a world file describes. `things` are in file order, buttons and lamps among them."""
 
     name: str
-    path: Path
+    path: Path  # its file; random:SEED for a random one
     description: str
     seed: int  # default seed of random poses
     table: Table
@@ -173,6 +173,11 @@ class World:
     things: tuple[Thing, ...]
     springs: tuple[Spring, ...]
     changes: tuple[Change, ...] = ()  # by time
+
+    @property
+    def reference(self) -> str:
+        """What `load_world` finds it by from any folder: its file, or random:SEED."""
+        return str(self.path.absolute() if self.path.suffix else self.path)
 
     def thing(self, name: str) -> Thing:
         """The thing of this name; KeyError otherwise."""

@@ -54,6 +54,9 @@ def test_help_of_sim_names_every_option(tmp_path: Path) -> None:
         (["sim", "--robot", "r2d2"], "r2d2"),
         (["sim", "--params-file", "absent.yaml"], "cannot read the params file absent.yaml"),
         (["world", "check", "atlantis"], "atlantis"),
+        (["sim", "--world", "random:x"], "random:SEED"),
+        (["world", "new", "--random", "--like", "tabletop"], "--random and --like exclude each other"),
+        (["world", "new", "-o", "absent/w.yaml"], "there is no folder absent"),
         (["nonsense"], "nonsense"),
     ],
 )
@@ -95,6 +98,16 @@ def test_world_check_tells_what_is_in_it(tmp_path: Path) -> None:
     text = crl(tmp_path, "world", "check", "tabletop").stdout
     for word in ("yellow_ball", "SPRING", "LIT_BY", "action -> body.position"):
         assert word in text
+
+
+def test_a_new_random_world_is_written_once_and_can_be_read(tmp_path: Path) -> None:
+    made = crl(tmp_path, "world", "new", "--random", "--seed", "7", "-o", "w.yaml")
+    assert made.returncode == 0, made.stderr
+    text = (tmp_path / "w.yaml").read_text()
+    assert crl(tmp_path, "world", "new", "--random", "--seed", "7").stdout == text
+    again = crl(tmp_path, "world", "new", "-o", "w.yaml")
+    assert again.returncode == 2 and "is there already" in again.stderr and (tmp_path / "w.yaml").read_text() == text
+    assert "body -> " in crl(tmp_path, "world", "check", "w.yaml").stdout
 
 
 @pytest.mark.ros
