@@ -171,7 +171,7 @@ class SkillsOnly:
         """Nothing is planned from a posterior."""
         return 0.0
 
-    def plan(self, belief: Belief, *, previous: Plan | None = None) -> Plan:
+    def plan(self, belief: Belief, *, previous: Plan | None = None, executed: Array | None = None) -> Plan:
         """The skill under way."""
         scene = scene_from(belief, None)
         jammed = self._jams.observe(scene.stamp, scene.tip, previous, self._dt)

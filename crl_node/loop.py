@@ -42,8 +42,8 @@ class Plans(Protocol):
         """Take a new posterior."""
         ...
 
-    def plan(self, belief: Belief, *, previous: Plan | None = None) -> Plan:
-        """One plan from `belief`."""
+    def plan(self, belief: Belief, *, previous: Plan | None = None, executed: Array | None = None) -> Plan:
+        """One plan from `belief`; `executed` [2] m/s is what was commanded since the previous one."""
         ...
 
 
@@ -94,7 +94,7 @@ class ClosedLoop:
         posterior = self.model.posterior()
         marks.append(time.perf_counter())
         self.planner.swap(posterior)
-        plan = self.planner.plan(belief, previous=self._plan)
+        plan = self.planner.plan(belief, previous=self._plan, executed=self._action)
         marks.append(time.perf_counter())
         chunk = self.commander.chunk(q, dq, np.asarray(plan.chosen.actions[0], float), start=now)
         self.simulator.set_trajectory(chunk.trajectory, now)

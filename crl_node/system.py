@@ -138,7 +138,6 @@ def node_command(
 MANAGED = ("recorder", "learner", "gate", "planner", "sim")
 #: Nodes beside the managed ones, or of other systems than the closed loop.
 OTHERS = ("manager", "mock", "player")
-POLICIES = ("curious", "skills", "random")
 #: Started again by whoever started it; the manager then brings it up from its checkpoint.
 RESPAWNED = ("learner", "planner", "recorder")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from launch import LaunchDescription
 from launch.actions import SetEnvironmentVariable
 
+from crl_node.curiosity.names import POLICIES
 from crl_node.nodes.launching import description, node_actions
-from crl_node.system import POLICIES, THREAD_PINS, RobotOptions, robot_nodes
+from crl_node.system import THREAD_PINS, RobotOptions, robot_nodes
 
 #: name, default, description, choices
 ARGUMENTS = (

@@ -59,6 +59,8 @@ class Policy(StrEnum):
     curious = "curious"
     skills = "skills"
     random = "random"
+    disagreement = "disagreement"
+    rnd = "rnd"
 
 
 def user_errors() -> tuple[type[Exception], ...]:
@@ -108,7 +110,7 @@ def sim(
             "--policy",
             "-p",
             help="Who chooses what to do: expected information gain, random skills (walk to a random thing and push "
-            "through), or random motion.",
+            "through), random motion, where five networks disagree, or where a random network is not yet imitated.",
         ),
     ] = Policy.curious,
     rtf: Annotated[

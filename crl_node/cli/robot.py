@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from crl_node.cli.exits import USAGE_ERROR
+from crl_node.curiosity.names import POLICIES
 
 console = Console()
 errors = Console(stderr=True)
@@ -138,7 +139,7 @@ def robot_run(
     mock: Mock = False,
     seconds: Annotated[float, typer.Option("--seconds", "-t", min=0.0, help="0 goes on until Ctrl-C.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed", "-s", min=0, max=2**31 - 1, help="Of learner and planner.")] = 0,
-    policy: Annotated[str, typer.Option("--policy", "-p", help="curious, skills or random.")] = "curious",
+    policy: Annotated[str, typer.Option("--policy", "-p", help=f"{', '.join(POLICIES)}.")] = "curious",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; a new one in runs/.")] = None,
     camera: Annotated[str, typer.Option(metavar="NAME|FILE", help="Calibration instead of the profile's.")] = "",
     image_topic: Annotated[str, typer.Option(help="Instead of the profile's.")] = "",

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from crl_node.curiosity.jams import JamMemory
 from crl_node.curiosity.needs import Need, edge_needs
-from crl_node.curiosity.policies import Proposals, Request, coloured_noise, make_policy
+from crl_node.curiosity.policies import Policy, Proposals, Request, coloured_noise, make_policy
 from crl_node.curiosity.proposals import Table
 from crl_node.curiosity.scene import Scene, scene_from
+from crl_node.curiosity.search import Budget
 from crl_node.curiosity.session import PlanSession
 from crl_node.data import Belief, Candidate, InformationGain, Plan, Posterior
 from crl_node.export.spec import Values, posterior_values
@@ -46,17 +47,25 @@ class Planner:
     def __init__(
         self,
         model_path: str | Path,
-        policy: str = "curious",
+        policy: str | Policy = "curious",
         seed: int = 0,
         config: PlannerConfig | None = None,
         *,
         provider: str = "auto",
         require_gpu: bool = False,
         model: bytes | None = None,
+        evaluate: bool = True,
     ) -> None:
-        """`model`: the bytes of `model_path` when they were read already (`quarantine.read_examined`)."""
+        """`model`: the bytes of `model_path` when they were read already (`quarantine.read_examined`).
+
+        Without `evaluate` a policy that does not refine in the graph is not valued by it either: no session call, and
+        the plan's gains are NaN. `policy` is a name, or a policy made with other settings.
+        """
         self.config = config or PlannerConfig()
-        self.policy = make_policy(policy)
+        self.policy = make_policy(policy) if isinstance(policy, str) else policy
+        self.evaluate = evaluate
+        if self.policy.refine and not evaluate:
+            raise ValueError(f"policy '{self.policy.name}' is refined by the planning graph; it cannot do without")
         self.session = PlanSession(model_path, provider=provider, require_gpu=require_gpu, data=model)
         self.posterior: Posterior | None = None
         self.gave_up = 0
@@ -81,6 +90,9 @@ class Planner:
             "spread": (c.spread * 0.5 ** np.arange(max(shape.iterations - 1, 1))).astype(np.float32),
         }
         self.session.fix(**self.settings)
+        self._budget = Budget(
+            shape.iterations, shape.elites, tuple(self.settings["spread"].tolist()), c.effort, c.discount, c.max_speed
+        )
 
     @property
     def provider(self) -> str:
@@ -100,8 +112,13 @@ class Planner:
         self.posterior = posterior
         return milliseconds
 
-    def plan(self, belief: Belief, *, previous: Plan | None = None) -> Plan:
-        """One plan from `belief`, going on from the `previous` one. Raises SceneError on a bad belief."""
+    def plan(
+        self, belief: Belief, *, previous: Plan | None = None, executed: NDArray[np.float64] | None = None
+    ) -> Plan:
+        """One plan from `belief`, going on from the `previous` one. Raises SceneError on a bad belief.
+
+        `executed` [2] m/s: the mean tip velocity that was really commanded since then; None: as planned.
+        """
         began = time.perf_counter()
         scene = scene_from(belief, self.posterior)
         shape = self.session.info.shape
@@ -112,22 +129,24 @@ class Planner:
         if jammed is not None:
             self.gave_up += 1
             self.policy.gave_up(jammed)
+        if executed is None and previous is not None:
+            executed = np.asarray(previous.chosen.actions[0], float)
         request = Request(
             scene, self.table, self._needs, previous, self._jams.banned, self._jams.leave, self._jams.tedious,
-            shape.candidates, shape.horizon, dt,
+            shape.candidates, shape.horizon, dt, executed, self._jams.array(), self._budget,
         )  # fmt: skip
         proposals = self.policy.propose(request, rng)
-        out = self.session.run(self._call(scene, proposals, rng))
+        version = self.session.version
+        if self.evaluate:
+            out = self.session.run(self._call(scene, proposals, rng))
+            version = int(out["version"][0])
         if self.policy.refine:
             chosen, path, rejected = self._chosen(out, proposals)
         else:
-            actions = proposals.actions[0]
-            chosen = Candidate(
-                actions, float(out["proposal_scores"][0]), _gain(out["proposal_gains"][0]), proposals.labels[0]
-            )
-            path, rejected = self._path(scene.tip, actions, dt), ()
+            chosen, *others = _as_proposed(proposals, out if self.evaluate else None)
+            path, rejected = self._path(scene.tip, chosen.actions, dt), tuple(others)
         return Plan(
-            stamp=belief.stamp, posterior_version=int(out["version"][0]), chosen=chosen, rejected=rejected,
+            stamp=belief.stamp, posterior_version=version, chosen=chosen, rejected=rejected,
             path=path, plan_ms=1e3 * (time.perf_counter() - began), swap_ms=self.session.swap_ms,
         )  # fmt: skip
 
@@ -176,7 +195,18 @@ class Planner:
         return np.asarray(np.clip(path, box[0::2], box[1::2]), np.float32)
 
 
+def _as_proposed(proposals: Proposals, out: Values | None) -> list[Candidate]:
+    """The proposals with the policy's own scores, else the graph's, and with the graph's gains, NaN without."""
+    count = len(proposals.labels)
+    gains = np.full((count, 3), np.nan, np.float32) if out is None else out["proposal_gains"][:count]
+    scores = proposals.scores
+    if scores is None:
+        scores = np.full(count, np.nan, np.float32) if out is None else out["proposal_scores"][:count]
+    return [
+        Candidate(actions, float(score), _gain(gain), label)
+        for actions, score, gain, label in zip(proposals.actions, scores, gains, proposals.labels, strict=True)
+    ]
+
+
 def _gain(parts: NDArray[np.float32]) -> InformationGain:
     return InformationGain(*(float(part) for part in parts))
-
-

@@ -1,20 +1,26 @@
-"""Where plans start: `curious` (experiments, refined by the plan graph) and two baselines with the same interface."""
+"""Where plans start: `curious` (experiments, refined by the plan graph) and baselines with the same interface.
+
+`skills` and `random` are here; `disagreement` and `rnd`, which learn models of their own, in files of their names.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crl_node.curiosity.names import POLICIES
 from crl_node.curiosity.needs import Need
 from crl_node.curiosity.proposals import Table, experiments, push_legs, side_name, ways
 from crl_node.curiosity.routes import Leg, velocities
 from crl_node.curiosity.scene import Scene
+from crl_node.curiosity.search import Budget
 from crl_node.data import Array, Plan
+from crl_node.export.spec import JAMS
 
-POLICIES = ("curious", "skills", "random")
 #: Label of candidates that are only noise.
 EXPLORE = "explore"
 
@@ -26,6 +32,7 @@ class Proposals:
     actions: NDArray[np.float32]  # [M, H, 2] m/s, M <= N
     labels: tuple[str, ...]  # M
     bonus: NDArray[np.float32]  # [M] nats
+    scores: NDArray[np.float32] | None = None  # [M] what the policy itself thinks of them, where it does
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,17 @@ class Request:
     candidates: int  # N
     horizon: int  # H
     dt: float  # s
+    #: [2] m/s, mean tip velocity that was commanded since the previous request; None when nothing was.
+    executed: Array | None = None
+    jams: NDArray[np.float32] = field(default_factory=lambda: np.zeros((JAMS, 4), np.float32))  # as the plan graph's
+    budget: Budget = field(default_factory=Budget)
 
 
 class Policy(Protocol):
-    """Proposes; says whether the plan graph may refine, or must take the first proposal as it is."""
+    """Proposes; says whether the plan graph may refine, or must take the first proposal as it is.
+
+    A policy that learns does so in `propose`, from this scene, the one before and what was executed in between.
+    """
 
     name: str
     refine: bool
@@ -89,6 +103,11 @@ class Curious:
 
     def propose(self, request: Request, rng: np.random.Generator) -> Proposals:
         """Experiments for uncertain edges, the last plan shifted in time, straight moves and noise."""
+        gain = request.previous.chosen.gain.total if request.previous is not None else 0.0
+        return self.starts(request, rng, self.commitment + self.commitment_share * max(gain, 0.0))
+
+    def starts(self, request: Request, rng: np.random.Generator, keep: float, proposals: bool = True) -> Proposals:
+        """N candidates; the last plan gets `keep` nats. Without `proposals` there are no experiments among them."""
         n, h, dt, table, scene = request.candidates, request.horizon, request.dt, request.table, request.scene
         actions: list[NDArray[np.float32]] = []
         labels: list[str] = []
@@ -99,13 +118,12 @@ class Curious:
             shift = int(np.clip(round((scene.stamp - previous.stamp) / dt), 0, h))
             rest = np.zeros((h, 2), np.float32)
             rest[: h - shift] = last.actions[shift:]
-            keep = self.commitment + self.commitment_share * max(last.gain.total, 0.0)
             jitter = 0.03 * coloured_noise(rng, (3, h, 2))
             actions += [rest, *(rest + j * (np.abs(rest).sum(1, keepdims=True) > 0) for j in jitter)]
             labels += [last.label] * 4
             # Once it has nothing more to do it must not be held on to.
             bonus += [keep if np.abs(rest).max() > 1e-3 and last.label != EXPLORE else 0.0] * 4
-        for experiment in experiments(scene, table, request.needs, n // 2):
+        for experiment in experiments(scene, table, request.needs, n // 2) if proposals else []:
             actions.append(velocities(scene.tip, list(experiment.legs), h, dt))
             labels.append(experiment.label)
             # Before anything is known all gains are 0: prefer what is near, and anything to standing still.
@@ -218,10 +236,15 @@ class Random:
 
 def make_policy(name: str) -> Policy:
     """The policy of this name; ValueError names the ones there are."""
-    for policy in (Curious(), Skills(), Random()):
-        if policy.name == name:
-            return policy
-    raise ValueError(f"there is no policy '{name}'; there are {', '.join(POLICIES)}")
+    from crl_node.curiosity.disagreement import Disagreement  # these need this module
+    from crl_node.curiosity.rnd import Distillation
+
+    makers: dict[str, Callable[[], Policy]] = {
+        "curious": Curious, "skills": Skills, "random": Random, "disagreement": Disagreement, "rnd": Distillation,
+    }  # fmt: skip
+    if name not in makers:
+        raise ValueError(f"there is no policy '{name}'; there are {', '.join(POLICIES)}")
+    return makers[name]()
 
 
 __all__ = ["POLICIES", "Curious", "Policy", "Proposals", "Random", "Request", "Skills", "coloured_noise", "make_policy"]

@@ -114,6 +114,7 @@ class PlannerNode(ManagedNode):
         self._belief_message: BeliefMessage | None = None  # lockstep: waits to be answered
         self._waiting_since = 0.0
         self._plan: Plan | None = None
+        self._executed: np.ndarray | None = None  # m/s, of the last command sent
         self._joints: tuple[float, dict[str, float], dict[str, float]] | None = None
         self._joints_stamp = -np.inf
         self._pictures_refused: int | None = None  # by the learner, until the last belief
@@ -256,14 +257,14 @@ class PlannerNode(ManagedNode):
             stamp = stamp_to_seconds(message.header.stamp)
             try:
                 self._belief = convert.belief_from_message(message)
-                plan = self.planner.plan(self._belief, previous=self._plan)
+                plan = self.planner.plan(self._belief, previous=self._plan, executed=self._executed)
             except ValueError as error:  # not finite, no body
                 self._belief = None
                 self._complain("belief", f"{error}; holding")
                 self._send(None, self._soon() if start is None else start, stamp)
                 return
         elif self._belief is not None:
-            plan = self.planner.plan(self._belief, previous=self._plan)
+            plan = self.planner.plan(self._belief, previous=self._plan, executed=self._executed)
         else:
             begin = self._soon() if start is None else start
             self._send(None, begin, begin)
@@ -299,10 +300,11 @@ class PlannerNode(ManagedNode):
         hold = self._held = velocity is None or chunk is None
         self._sequence += 1
         self._holds += hold
+        self._executed = np.zeros(2) if hold or chunk is None else chunk.velocity
         command = Command(
             stamp=start, sequence=self._sequence, belief_stamp=belief_stamp,
             posterior_version=self.planner.version, hold=hold,
-            velocity=np.zeros(2) if hold or chunk is None else chunk.velocity,
+            velocity=self._executed,
             duration=self._profile.command_duration, ramp=self._profile.command_ramp,
             trajectory=None if chunk is None else chunk.trajectory,
         )  # fmt: skip

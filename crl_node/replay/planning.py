@@ -29,6 +29,7 @@ class CommandReplay:
         self.planner = planner_from(self.parameters, profile, model or default_model())
         self._commander = TipCommander(profile)
         self._plan: Plan | None = None
+        self._executed: np.ndarray | None = None  # m/s, of the last command sent
         self._sequence = 0
         self._posteriors: OrderedDict[int, Posterior] = OrderedDict()
         self._beliefs: OrderedDict[int, Belief] = OrderedDict()
@@ -41,7 +42,7 @@ class CommandReplay:
             self.planner.swap(posterior)
         start = belief.stamp
         try:
-            self._plan = plan = self.planner.plan(belief, previous=self._plan)
+            self._plan = plan = self.planner.plan(belief, previous=self._plan, executed=self._executed)
         except ValueError:  # not finite, no body: the node holds
             yield self._command(None, joints, start, start)
             return
@@ -70,7 +71,7 @@ class CommandReplay:
             yield self._command(None, joints, recorded.stamp, recorded.belief_stamp)
             return
         try:
-            self._plan = plan = self.planner.plan(belief, previous=self._plan)
+            self._plan = plan = self.planner.plan(belief, previous=self._plan, executed=self._executed)
         except ValueError:
             yield self._command(None, joints, recorded.stamp, recorded.belief_stamp)
             return
@@ -96,9 +97,10 @@ class CommandReplay:
                 chunk = None
         hold = velocity is None or chunk is None
         self._sequence += 1
+        self._executed = np.zeros(2) if hold or chunk is None else chunk.velocity
         return Command(
             stamp=start, sequence=self._sequence, belief_stamp=belief_stamp, posterior_version=self.planner.version,
-            hold=hold, velocity=np.zeros(2) if hold or chunk is None else chunk.velocity,
+            hold=hold, velocity=self._executed,
             duration=self.profile.command_duration, ramp=self.profile.command_ramp,
             trajectory=None if chunk is None else chunk.trajectory,
         )  # fmt: skip

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from crl_node.curiosity.jams import LINGER_PLANS, JamMemory
-from crl_node.curiosity.policies import EXPLORE, Curious, Random, Request, Skills, coloured_noise, make_policy
+from crl_node.curiosity.policies import (
+    EXPLORE,
+    POLICIES,
+    Curious,
+    Random,
+    Request,
+    Skills,
+    coloured_noise,
+    make_policy,
+)
 from crl_node.curiosity.proposals import Table
 from crl_node.curiosity.scene import scene_from
 from crl_node.data import Candidate, InformationGain, Plan
@@ -129,7 +138,7 @@ def test_random_turns_back_at_the_border_and_wanders_over_the_whole_table() -> N
     assert np.ptp(visited_array[:, 0]) > 0.3 and np.ptp(visited_array[:, 1]) > 0.4
 
 
-@pytest.mark.parametrize("name", ["curious", "skills", "random"])
+@pytest.mark.parametrize("name", POLICIES)
 def test_same_seed_and_calls_give_the_same_proposals(name: str) -> None:
     runs = []
     for _ in range(2):
@@ -141,7 +150,7 @@ def test_same_seed_and_calls_give_the_same_proposals(name: str) -> None:
 
 
 def test_unknown_policy_is_named_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no policy 'bored'; there are curious, skills, random"):
+    with pytest.raises(ValueError, match="no policy 'bored'; there are curious, skills, random, disagreement, rnd"):
         make_policy("bored")
 
 
