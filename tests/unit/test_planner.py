@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crl_node.curiosity.names import POLICIES
 from crl_node.curiosity.planner import Planner, PlannerConfig
 from crl_node.curiosity.scene import SceneError
 from crl_node.data import Plan, TermKind
@@ -63,7 +62,7 @@ def test_expected_information_is_reported_by_part_and_rejected_candidates_differ
     np.testing.assert_allclose(plan.path[0], THINGS[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["curious", "skills", "random"])
 def test_deterministic_given_seed_and_calls(policy: str) -> None:
     def course() -> list[Plan]:
         p, previous, out = planner(policy, 7), None, []
@@ -79,7 +78,7 @@ def test_deterministic_given_seed_and_calls(policy: str) -> None:
         assert a.chosen.score == b.chosen.score
 
 
-@pytest.mark.parametrize("policy", ["skills", "random", "disagreement", "rnd"])
+@pytest.mark.parametrize("policy", ["skills", "random"])
 def test_baselines_are_executed_as_they_are_but_their_information_is_valued_too(policy: str) -> None:
     p = planner(policy)
     p.swap(random_posterior(1))
