@@ -161,6 +161,7 @@ class Candidate:
     score: float
     gain: InformationGain
     label: str  # which experiment proposed it: "push slot_3", "cem", "continue", ...
+    preference: float = 0.0  # nats, how much nearer to the goals it brings things; part of the score
 
 
 @dataclass(frozen=True)

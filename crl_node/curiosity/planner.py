@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from crl_node.curiosity.proposals import Table
 from crl_node.curiosity.scene import Scene, scene_from
 from crl_node.curiosity.search import Budget
 from crl_node.curiosity.session import PlanSession
-from crl_node.data import Belief, Candidate, InformationGain, Plan, Posterior
+from crl_node.data import BODY, Belief, Candidate, InformationGain, Plan, Posterior
 from crl_node.export.spec import Values, posterior_values
 from crl_node.posterior import check
 
@@ -70,6 +71,8 @@ class Planner:
         self.posterior: Posterior | None = None
         self.gave_up = 0
         self._needs: list[Need] = []
+        self._goals: dict[int, NDArray[np.float64]] = {}  # slot id: place [2] m
+        self._goal_weight = 0.0
         self._seed, self._calls = seed, 0
         self._jams = JamMemory()
         c, shape = self.config, self.session.info.shape
@@ -112,6 +115,30 @@ class Planner:
         self.posterior = posterior
         return milliseconds
 
+    def set_goal(self, places: Mapping[int, tuple[float, float]], weight: float = 100.0) -> None:
+        """From now on prefer plans that bring slots (by id) to `places` [m], worth `weight` nats for each metre nearer.
+
+        Replaces earlier goals. ValueError for the body, a place off the table, or a weight that is not positive.
+        """
+        if not (np.isfinite(weight) and weight > 0):
+            raise ValueError(f"goal: the weight is {weight} nats/m, it must be positive and finite; goals unchanged")
+        rim, goals = self.table.rim, dict[int, NDArray[np.float64]]()
+        for identity, place in places.items():
+            x, y = (float(v) for v in place)
+            if identity == BODY:
+                raise ValueError("goal: slot 0 is the robot's tip; a goal is for a thing; goals unchanged")
+            if not (rim[0] <= x <= rim[1] and rim[2] <= y <= rim[3]):
+                raise ValueError(
+                    f"goal: ({x}, {y}) m for slot {identity} is off the table (x {rim[0]} to {rim[1]}, "
+                    f"y {rim[2]} to {rim[3]} m); goals unchanged"
+                )
+            goals[int(identity)] = np.array([x, y])
+        self._goals, self._goal_weight = goals, float(weight)
+
+    def clear_goal(self) -> None:
+        """Curiosity alone again."""
+        self._goals, self._goal_weight = {}, 0.0
+
     def plan(
         self, belief: Belief, *, previous: Plan | None = None, executed: NDArray[np.float64] | None = None
     ) -> Plan:
@@ -134,6 +161,7 @@ class Planner:
         request = Request(
             scene, self.table, self._needs, previous, self._jams.banned, self._jams.leave, self._jams.tedious,
             shape.candidates, shape.horizon, dt, executed, self._jams.array(), self._budget,
+            self._goals_in(scene),
         )  # fmt: skip
         proposals = self.policy.propose(request, rng)
         version = self.session.version
@@ -150,12 +178,20 @@ class Planner:
             path=path, plan_ms=1e3 * (time.perf_counter() - began), swap_ms=self.session.swap_ms,
         )  # fmt: skip
 
+    def _goals_in(self, scene: Scene) -> dict[int, NDArray[np.float64]]:
+        """Goals by row of the model, of what is in the scene."""
+        rows = {int(scene.ids[row]): int(row) for row in scene.things}
+        return {rows[identity]: place for identity, place in self._goals.items() if identity in rows}
+
     def _call(self, scene: Scene, proposals: Proposals, rng: np.random.Generator) -> Values:
         n, h = self.session.info.shape.candidates, self.session.info.shape.horizon
         steps = max(self.session.info.shape.iterations - 1, 1)
         m = len(proposals.labels)
         actions, bonus = np.zeros((n, h, 2), np.float32), np.full(n, -1e3, np.float32)
         actions[:m], bonus[:m] = proposals.actions, proposals.bonus
+        goal, weight = np.zeros_like(scene.position, np.float32), np.zeros(len(scene.ids), np.float32)
+        for row, place in self._goals_in(scene).items():
+            goal[row], weight[row] = place, self._goal_weight
         return {
             "position": scene.position.astype(np.float32),
             "velocity": scene.velocity.astype(np.float32),
@@ -167,6 +203,8 @@ class Planner:
             "proposals": actions,
             "bonus": bonus,
             "noise": coloured_noise(rng, (steps, n, h, 2)),
+            "goal": goal,
+            "goal_weight": weight,
         }
 
     def _chosen(
@@ -174,7 +212,10 @@ class Planner:
     ) -> tuple[Candidate, NDArray[np.float32], tuple[Candidate, ...]]:
         origin = int(out["best_origin"][0])
         label = proposals.labels[origin]
-        chosen = Candidate(out["best_actions"], float(out["best_score"][0]), _gain(out["best_gain"]), label)
+        chosen = Candidate(
+            out["best_actions"], float(out["best_score"][0]), _gain(out["best_gain"]), label,
+            float(out["best_preference"][0]),
+        )  # fmt: skip
         seen, rejected = {label}, list[Candidate]()
         for i in np.argsort(-out["proposal_scores"][: len(proposals.labels)], kind="stable").tolist():
             if len(rejected) == REJECTED:
@@ -185,6 +226,7 @@ class Planner:
                     Candidate(
                         proposals.actions[i], float(out["proposal_scores"][i]),
                         _gain(out["proposal_gains"][i]), proposals.labels[i],
+                        float(out["proposal_preferences"][i]),
                     )
                 )  # fmt: skip
         return chosen, out["best_path"], tuple(rejected)
@@ -199,12 +241,15 @@ def _as_proposed(proposals: Proposals, out: Values | None) -> list[Candidate]:
     """The proposals with the policy's own scores, else the graph's, and with the graph's gains, NaN without."""
     count = len(proposals.labels)
     gains = np.full((count, 3), np.nan, np.float32) if out is None else out["proposal_gains"][:count]
+    nearer = np.zeros(count, np.float32) if out is None else out["proposal_preferences"][:count]
     scores = proposals.scores
     if scores is None:
         scores = np.full(count, np.nan, np.float32) if out is None else out["proposal_scores"][:count]
     return [
-        Candidate(actions, float(score), _gain(gain), label)
-        for actions, score, gain, label in zip(proposals.actions, scores, gains, proposals.labels, strict=True)
+        Candidate(actions, float(score), _gain(gain), label, float(near))
+        for actions, score, gain, label, near in zip(
+            proposals.actions, scores, gains, proposals.labels, nearer, strict=True
+        )
     ]
 
 

@@ -53,6 +53,7 @@ class Request:
     executed: Array | None = None
     jams: NDArray[np.float32] = field(default_factory=lambda: np.zeros((JAMS, 4), np.float32))  # as the plan graph's
     budget: Budget = field(default_factory=Budget)
+    goals: dict[int, Array] = field(default_factory=dict)  # row: place it is wanted at [2] m
 
 
 class Policy(Protocol):
@@ -123,7 +124,7 @@ class Curious:
             labels += [last.label] * 4
             # Once it has nothing more to do it must not be held on to.
             bonus += [keep if np.abs(rest).max() > 1e-3 and last.label != EXPLORE else 0.0] * 4
-        for experiment in experiments(scene, table, request.needs, n // 2) if proposals else []:
+        for experiment in experiments(scene, table, request.needs, n // 2, request.goals) if proposals else []:
             actions.append(velocities(scene.tip, list(experiment.legs), h, dt))
             labels.append(experiment.label)
             # Before anything is known all gains are 0: prefer what is near, and anything to standing still.

@@ -5,6 +5,7 @@ Sides are named as the robot sees them: "left" is +y, "right" -y, "near" -x, "fa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,8 @@ RUN_UP = 0.02
 PUSH_LENGTH, SHORTEST_PUSH = 0.08, 0.03
 #: Directions tried for a push.
 DIRECTIONS = 8
+#: Headings tried for a push towards a goal, from the straight line [rad], and how near is there [m].
+GOAL_TURNS, AT_GOAL = (0.0, 0.35, -0.35, 0.8, -0.8, 1.3, -1.3), 0.008
 #: An edge below this need [nats] gets no experiment of its own.
 LEAST_NEED = 0.02
 #: Longest way over which one thing is pushed into another [m].
@@ -229,10 +232,36 @@ def _touch(scene: Scene, table: Table, roads: Ways, row: int, need: float) -> li
     return [Experiment(f"touch {scene.name(row)}", tuple(legs), need, _length(scene.tip, legs))]
 
 
-def experiments(scene: Scene, table: Table, needs: list[Need], limit: int) -> list[Experiment]:
-    """At most `limit` experiments: looks, one push for each thing, then the most uncertain edges, then more sides."""
+def goal_experiments(scene: Scene, table: Table, roads: Ways, row: int, goal: Array) -> list[Experiment]:
+    """Push thing `row` to `goal` [2] m: straight, or a part of the way from beside the line, nearest heading first."""
+    gap = goal - scene.position[row]
+    far = float(np.linalg.norm(gap))
+    if far < AT_GOAL:
+        return []
+    found = []
+    for turn in GOAL_TURNS:
+        c, s = np.cos(turn), np.sin(turn)
+        direction = np.array([[c, -s], [s, c]]) @ _unit(gap)
+        legs = push_legs(scene, table, roads, row, direction, max(far * c, SHORTEST_PUSH))
+        if legs is not None:
+            # Away again, so that the last push is not undone by what comes next.
+            legs = [*legs, Leg(legs[-1].to - direction * RUN_UP, table.travel_speed)]
+            label = f"bring {scene.name(row)} to the goal"
+            found.append(Experiment(label, tuple(legs), 1.0, _length(scene.tip, legs)))
+    return found
+
+
+def experiments(
+    scene: Scene, table: Table, needs: list[Need], limit: int, goals: Mapping[int, Array] | None = None
+) -> list[Experiment]:
+    """At most `limit` experiments: looks, goals, one push a thing, then the most uncertain edges, then more sides.
+
+    `goals`: place [2] m by row, for what is wanted somewhere.
+    """
     roads = ways(scene, table)
     found: list[Experiment] = []
+    for row, goal in (goals or {}).items():
+        found += goal_experiments(scene, table, roads, row, goal)
     for row in np.flatnonzero(scene.hidden & scene.exists).tolist():
         found += look_experiments(scene, table, roads, row)
     # What the model has no row for yet is as uncertain as can be.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from crl_node.export.onnx_model import BUILDS
 from crl_node.export.spec import PlanShape
 
 
@@ -15,6 +16,7 @@ def main() -> None:
     parser.add_argument("--folder", default="models", help="where the file and its card go (models)")
     for name in ("candidates", "horizon", "iterations", "elites"):
         parser.add_argument(f"--{name}", type=int, default=getattr(default, name))
+    parser.add_argument("--build", choices=BUILDS, default="scan")
     options = parser.parse_args()
     shape = PlanShape(
         candidates=options.candidates, horizon=options.horizon,
@@ -22,7 +24,7 @@ def main() -> None:
     )  # fmt: skip
     from crl_node.export.build import export  # torch takes seconds to import: --help should not wait for it
 
-    info = export(shape, Path(options.folder))
+    info = export(shape, Path(options.folder), options.build)
     print(f"{info.path}: {info.path.stat().st_size} bytes, opset {info.opset}, sha256 {info.hash[:12]}…")
 
 

@@ -2,65 +2,51 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 
 from crl_node.export.card import model_card
 from crl_node.export.onnx_model import (
     ModelInfo,
     add_initialisers,
+    check_build,
     describe_shape,
     seal,
     verify,
     write_atomically,
 )
-from crl_node.export.plan_graph import PlanGraph
-from crl_node.export.spec import (
-    PlanShape,
-    all_inputs,
-    defaults,
-    initial_values,
-    outputs,
-)
-
-OPSET = 20
+from crl_node.export.spec import PlanShape, all_inputs, defaults, initial_values
+from crl_node.export.stitch import Stitcher
 
 
-def export(shape: PlanShape, folder: str | Path) -> ModelInfo:
-    """Export, strip, fill in initialisers, seal; writes `<name>.onnx` and its card `<name>.md` into `folder`."""
-    graph = PlanGraph(shape).eval()
-    inputs = all_inputs(shape)
-    example = defaults(inputs) | initial_values(shape)
+def export(shape: PlanShape, folder: str | Path, build: str = "scan", *, name: str = "") -> ModelInfo:
+    """Trace, join, fill in initialisers, seal; writes `<name>.onnx` and its card `<name>.md` into `folder`.
+
+    `build`: one of `stitch.BUILDS`. ValueError for another.
+    """
+    check_build(build)
+    example = defaults(all_inputs(shape)) | initial_values(shape)
     example["proposals"][:] = np.random.default_rng(1).standard_normal(example["proposals"].shape)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph,
-            tuple(torch.from_numpy(example[t.name]) for t in inputs),
-            dynamo=True,
-            input_names=[t.name for t in inputs],
-            output_names=[t.name for t in outputs(shape)],
-            opset_version=OPSET,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export returned no program; is onnxscript installed?")
-    model = program.model_proto
-    strip(model)
+    return write(Stitcher(shape, example).model(build), shape, Path(folder) / f"{name or shape.name}.onnx", build)
+
+
+def write(model: onnx.ModelProto, shape: PlanShape, path: Path, build: str) -> ModelInfo:
+    """Seal `model` into `path`, with its card beside it."""
     add_initialisers(model, initial_values(shape))
-    describe_shape(model, shape)
+    describe_shape(model, shape, build)
     onnx.checker.check_model(model)
-    path = Path(folder) / f"{shape.name}.onnx"
     write_atomically(seal(model), path)
     info = verify(path)
-    write_atomically(model_card(info, path.stat().st_size, len(model.graph.node)).encode(), path.with_suffix(".md"))
+    write_atomically(model_card(info, path.stat().st_size, count(model.graph)).encode(), path.with_suffix(".md"))
     return info
+
+
+def count(graph: onnx.GraphProto) -> int:
+    """Operators in the file, those of subgraphs counted once."""
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return len(graph.node) + sum(count(g) for g in inner)
 
 
 def strip(model: onnx.ModelProto) -> None:

@@ -25,6 +25,7 @@ def model_card(info: ModelInfo, size: int, nodes: int = 0) -> str:
         if info.posterior_hash
         else "nothing yet: the initialisers mean an empty model"
     )
+    how = "the steps in one Scan" if info.build == "scan" else "no Loop, Scan or If"
     return f"""# {info.path.name}
 
 One call plans: {n.candidates} candidate action sequences of {n.horizon} steps are rolled out under the learned
@@ -34,7 +35,7 @@ improved by iCEM ({n.iterations} iterations, {n.elites} elites). It needs onnxru
 - sizes: {n.slots} slots (row 0 is the robot's tip), {n.terms} terms ({n.body_terms} of them about the tip),
   {n.particles} particles
 - learned: {learned}
-- ONNX opset {info.opset}, {f"{nodes} operators, " if nodes else ""}static shapes, no loops, no data outside the
+- ONNX opset {info.opset}, {f"{nodes} operators, " if nodes else ""}static shapes, {how}, no data outside the
   file, {size} bytes
 - sha256 of the file with the hash itself blanked: `{info.hash}`
 
@@ -54,8 +55,9 @@ improved by iCEM ({n.iterations} iterations, {n.elites} elites). It needs onnxru
 {_table(outputs(n), None)}
 
 ## How it was made
-`python -m crl_node.export --candidates {n.candidates} --horizon {n.horizon} --iterations {n.iterations}` traces
-`crl_node/export/plan_graph.py` with `torch.onnx.export`; a run fills in what its robot has learned
+`python -m crl_node.export --candidates {n.candidates} --horizon {n.horizon} --iterations {n.iterations} \
+--build {info.build}` traces the pieces of `crl_node/export/plan_graph.py` with `torch.onnx.export` and joins them;
+a run fills in what its robot has learned
 (`crl_node.export.onnx_model.write_model`). Scores agree with the torch reference to 1e-4.
 
 ## Limits

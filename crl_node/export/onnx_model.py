@@ -25,6 +25,8 @@ FORMAT = "crl_node.plan/1"
 #: A plan graph is about 1 MB; what is larger than this is not one [bytes].
 SIZE_LIMIT = 32 * 1024 * 1024
 _BLANK = "0" * 64
+#: `scan`: the steps of a roll-out are one ONNX Scan; `unrolled`: all are written out, as CUDA graphs want it.
+BUILDS = ("scan", "unrolled")
 
 
 class ModelError(ValueError):
@@ -44,6 +46,14 @@ class ModelInfo:
     slot_ids: tuple[int, ...]
     #: Inputs that have an initialiser and may be left out of a call.
     optional: frozenset[str]
+    #: One of `BUILDS`.
+    build: str = "scan"
+
+
+def check_build(build: str) -> None:
+    """ValueError unless `build` is one of `BUILDS`."""
+    if build not in BUILDS:
+        raise ValueError(f"build is '{build}', it must be {' or '.join(BUILDS)}")
 
 
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
@@ -96,11 +106,11 @@ def add_initialisers(model: onnx.ModelProto, values: dict[str, NDArray[np.generi
     )
 
 
-def describe_shape(model: onnx.ModelProto, shape: PlanShape, iterations_note: str = "") -> None:
-    """Write format and sizes into the metadata."""
+def describe_shape(model: onnx.ModelProto, shape: PlanShape, build: str) -> None:
+    """Write format, build and sizes into the metadata."""
     set_metadata(
         model, format=FORMAT, shape=json.dumps(asdict(shape), sort_keys=True), posterior_version="0",
-        posterior_hash="", slot_ids="[]", term_probability="[]", note=iterations_note,
+        posterior_hash="", slot_ids="[]", term_probability="[]", build=build,
     )  # fmt: skip
 
 
@@ -146,23 +156,34 @@ def check_signatures(path: Path, role: str, found: list[onnx.ValueInfoProto], wa
         raise ModelError(f"model {path} has the unknown {role} '{extra[0]}'; not using it")
 
 
-def check_safe(path: Path, model: onnx.ModelProto) -> None:
-    """No data outside the file, no operators or functions but ONNX's own, nothing that loops."""
+def check_safe(path: Path, model: onnx.ModelProto, *, scan: bool = False) -> None:
+    """No data outside the file, no operators or functions but ONNX's own, nothing that loops.
+
+    With `scan` the graph may hold Scan nodes (a fixed number of steps), whose bodies hold no graph themselves.
+    """
     domains = {entry.domain for entry in model.opset_import} - {"", "ai.onnx"}
     if domains:
         raise ModelError(f"model {path} uses the operator set '{sorted(domains)[0]}'; only ONNX's own is allowed")
     if model.functions:
         raise ModelError(f"model {path} defines functions of its own; not using it")
-    tensors = list(model.graph.initializer)
-    for node in model.graph.node:
+    _check_graph(path, model.graph, scan)
+
+
+def _check_graph(path: Path, graph: onnx.GraphProto, scan: bool) -> None:
+    tensors = list(graph.initializer)
+    for node in graph.node:
         if node.domain not in ("", "ai.onnx"):
             raise ModelError(f"model {path}: node '{node.name}' is of domain '{node.domain}'; not using it")
         for attribute in node.attribute:
-            if attribute.HasField("g") or attribute.graphs:
+            if attribute.HasField("g") and scan and node.op_type == "Scan" and not attribute.graphs:
+                _check_graph(path, attribute.g, False)
+            elif attribute.HasField("g") or attribute.graphs:
                 raise ModelError(f"model {path}: node '{node.name}' ({node.op_type}) holds a graph; not using it")
             tensors.append(attribute.t)
             tensors.extend(attribute.tensors)
-    if model.graph.sparse_initializer:
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise ModelError(f"model {path}: node '{node.name}' holds a sparse tensor; not using it")
+    if graph.sparse_initializer:
         raise ModelError(f"model {path} holds sparse initialisers; not using it")
     for tensor in tensors:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
@@ -197,9 +218,11 @@ def _verify(path: Path, data: bytes, model: onnx.ModelProto) -> ModelInfo:
         shape = PlanShape(**json.loads(metadata["shape"]))
         slot_ids = tuple(int(i) for i in json.loads(metadata["slot_ids"]))
         version = int(metadata["posterior_version"])
+        build = metadata["build"]
+        check_build(build)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"model {path}: its metadata is incomplete ({error}); not using it") from error
-    check_safe(path, model)
+    check_safe(path, model, scan=build == "scan")
     check_signatures(path, "input", list(model.graph.input), all_inputs(shape))
     check_signatures(path, "output", list(model.graph.output), outputs(shape))
     names = {tensor.name for tensor in all_inputs(shape)}
@@ -209,7 +232,7 @@ def _verify(path: Path, data: bytes, model: onnx.ModelProto) -> ModelInfo:
         raise ModelError(f"model {path}: the learned input '{missing[0]}' has no initialiser; not using it")
     return ModelInfo(
         path, shape, stamped, model.opset_import[0].version, version,
-        metadata.get("posterior_hash", ""), slot_ids, optional,
+        metadata.get("posterior_hash", ""), slot_ids, optional, build,
     )  # fmt: skip
 
 

@@ -1,50 +1,149 @@
-"""What the parts of the plan graph hand to each other: the posterior as tables and masks, and a roll-out."""
+"""What the parts of the plan graph hand to each other: vectors, the posterior as tables and masks, a roll-out's state.
+
+Layouts are chosen for speed on one CPU thread: the candidate axis N comes last, so that elementwise steps run over
+contiguous memory and a gather copies whole rows; x and y are tensors of their own, because a sum over a leading axis
+of two costs ten times as much as an addition in ONNX Runtime.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+#: Stands for "no bound" in masks and rooms.
+BIG = 1e6
+
+
+class Vec(NamedTuple):
+    """A vector in the table plane, x and y of the same shape."""
+
+    x: Tensor
+    y: Tensor
+
+    def plus(self, other: Vec) -> Vec:
+        """Sum."""
+        return Vec(self.x + other.x, self.y + other.y)
+
+    def minus(self, other: Vec) -> Vec:
+        """Difference."""
+        return Vec(self.x - other.x, self.y - other.y)
+
+    def times(self, factor: Tensor) -> Vec:
+        """Each component times `factor`."""
+        return Vec(self.x * factor, self.y * factor)
+
+    def dot(self, other: Vec) -> Tensor:
+        """Inner product."""
+        return self.x * other.x + self.y * other.y
+
+    def negative(self) -> Vec:
+        """The opposite."""
+        return Vec(-self.x, -self.y)
+
+    def rows(self, index: Tensor) -> Vec:
+        """Rows `index` of both components."""
+        return Vec(rows(self.x, index), rows(self.y, index))
+
+    def part(self, start: int, stop: int | None = None) -> Vec:
+        """Rows from `start` to before `stop`."""
+        return Vec(self.x[start:stop], self.y[start:stop])
+
+    def within(self, low: Vec, high: Vec) -> Vec:
+        """Clipped, each component between its bounds."""
+        return Vec(
+            torch.minimum(torch.maximum(self.x, low.x), high.x), torch.minimum(torch.maximum(self.y, low.y), high.y)
+        )
+
+    def left(self, matrix: Tensor) -> Vec:
+        """`matrix` times both components."""
+        return Vec(matrix @ self.x, matrix @ self.y)
+
+
+def rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` [R] of `table` [T, N]: an embedding, because that alone becomes one single Gather."""
+    return nn.functional.embedding(index, table)
+
+
+def stacked(*vectors: Vec) -> Vec:
+    """Rows of all vectors, one after the other."""
+    return Vec(torch.cat([v.x for v in vectors]), torch.cat([v.y for v in vectors]))
+
+
+class TermRows(NamedTuple):
+    """R terms of motion as rows: where to look and what counts. Everything but the indices is [R, 1]."""
+
+    parent: Tensor  # [R] row in the table of parents' places
+    push: Tensor  # [R] row in the table of steps: the parent's step, or a linear feature
+    length: Tensor  # m
+    low: Tensor  # m, dead zone of length - distance, lower end
+    high: Tensor  # m, upper end
+    cap: Tensor  # 0 where the term is PUSH (bounded by the approach), else large
+    slide: Tensor  # large where the term is DRAG, else 0
+    linear: Tensor  # 1 where the feature is linear
 
 
 class Model(NamedTuple):
-    """The posterior in the form the rollout needs, computed once per call."""
+    """The posterior and the settings in the form a step needs, computed once per call. L light terms."""
 
+    # motion
     target: Tensor  # [P] slot index
-    parent: Tensor  # [P] row in the parents' table: slots anticipated with motion, then without
-    linear: Tensor  # [P] row in the table of linear features
-    length: Tensor  # [P, N] m
-    low: Tensor  # [P, N] m, dead zone of length - distance, lower end
-    high: Tensor  # [P, N] m, upper end
-    cap: Tensor  # [P, N] 0 where the term is PUSH (bounded by the approach), else large
-    drag: Tensor  # [P, N] 1 where the term is DRAG
     room: Tensor  # [P] row in the table of rooms to the rim: the target, or 0 (no limit)
-    weights: Tensor  # [S, P] mean weight at the target's row
-    light: Tensor  # [P] row in the table of brightness features
-    light_gain: Tensor  # [P, 1] coefficient on the target's own brightness: 0 or -1
-    light_toggle: Tensor  # [P, 1] 1 where the term is TOGGLE_BY
-    spread: Tensor  # [2P, P] weight covariance between terms of one target: within sets, between sets
-    channel: Tensor  # [2S, P] which term adds to which slot's motion, then to which slot's brightness
-    entropy: Tensor  # [] nats, of the particles
+    terms: TermRows  # all P
+    weights: Tensor  # [S - 1, P] mean weight at the row of the thing that is the target
+    body_terms: TermRows  # B of them, whose target is the body: it moves first
+    body_weights: Tensor  # [1, B]
+    wall_low: Vec  # [S - 1, 1] m, where the rim begins to touch a thing's footprint
+    wall_high: Vec  # [S - 1, 1] m
+    rim_low: Vec  # [S - 1, 1] m, how far things can be pushed
+    rim_high: Vec  # [S - 1, 1] m
+    box_low: Vec  # [1, 1] m, workspace of the tip
+    box_high: Vec  # [1, 1] m
+    reach: Tensor  # [S - 1, 1] m, of the body to each thing
+    jam_at: Vec  # [J, 1] m
+    jam_along: Vec  # [J, 1] unit
+    jam_across: Vec  # [1, J] the same as rows
+    # brightness
+    light_target: Tensor  # [L] slot index
+    light_source: Tensor  # [L] row in the table of causes
+    light_pair: Tensor  # [L] row in the table of pairs
+    light_gain: Tensor  # [L, 1] coefficient on the target's own brightness: 0 or -1
+    light_toggle: Tensor  # [L, 1] -2 where the term is TOGGLE_BY
+    light_weights: Tensor  # [S, L] mean weight at the target's row
+    # information
+    apart: Tensor  # [pairs, S] difference of two slots in units of the sum of their extents
+    spread: Tensor  # [2, P, P] covariance of weights of one target: within term sets, between them
+    summed: Tensor  # [S, P] 1 at each motion term's target
+    light_spread: Tensor  # [2, L, L]
+    light_summed: Tensor  # [S, L]
+    noise: Tensor  # [3, S, 1] variance of a step's change out of contact, in x, y [m^2] and brightness [1]
+    noise_more: Tensor  # [3, S, 1] what is added to it in contact
+    noise_unseen: Tensor  # [3, S, 1] what is added to it out of sight
+    exists: Tensor  # [S, 1] 0 or 1
+    camera: Vec  # [1, 1] m
+    shadow: Tensor  # [] length of the arm's shadow per distance of the tip from the camera
+    shade: Tensor  # [S, 1] m^2, how near to the shadow's middle is hidden
+    goal: Vec  # [S, 1] m
+    goal_weight: Tensor  # [1, S] nats/m
 
 
-class BodyModel(NamedTuple):
-    """The terms whose target is the body, on their own: it moves first."""
+class State(NamedTuple):
+    """What a step hands to the next."""
 
-    parent: Tensor  # [B]
-    linear: Tensor  # [B]
-    length: Tensor  # [B, N]
-    low: Tensor  # [B, N]
-    high: Tensor  # [B, N]
-    cap: Tensor  # [B, N]
-    drag: Tensor  # [B, N]
-    weights: Tensor  # [1, B]
+    x: Tensor  # [S, N] m
+    y: Tensor  # [S, N] m
+    vx: Tensor  # [S, N] m per step
+    vy: Tensor  # [S, N] m per step
+    light: Tensor  # [S, N] brightness
+    ratio: Tensor  # [3, 2, S, N] variance by noise summed over steps: x, y, brightness; within term sets, between
+    seen: Tensor  # [S, N] discount of the first step in which the slot is in view
+    far: Tensor  # [1, N] discounted worth of the distances to the goals [nats]
+    way: Tensor  # [1, N] m, of the tip
 
 
-class Rollout(NamedTuple):
-    """What one rollout leaves behind."""
+class Trace(NamedTuple):
+    """What a step computed besides, for the tests."""
 
-    positions: Tensor  # [H + 1, 2, S, N] m
-    anticipated: Tensor  # [H, 2, S, N] m, positions with the step's own motion
-    velocity: Tensor  # [H, 2, S, N] m per step, before the step
-    features: Tensor  # [H, 2, P, N] m per step
+    features: Vec  # [P, N] m per step
+    light: Tensor  # [L, N] features of the light terms

@@ -42,6 +42,8 @@ class PlanShape:
     elites: int = 8
     #: How many terms may have the body as their target (they are evaluated first, on their own).
     body_terms: int = 24
+    #: How many terms of brightness take part in a plan, the most influential first.
+    light_terms: int = 32
 
     def __post_init__(self) -> None:
         if not 1 <= self.elites < self.candidates:
@@ -51,8 +53,12 @@ class PlanShape:
             )
         if min(self.horizon, self.iterations, self.slots, self.terms, self.particles) < 1:
             raise ValueError(f"plan shape: every size must be at least 1, received {self}")
-        if self.body_terms > self.terms:
-            raise ValueError(f"plan shape: {self.body_terms} body terms of {self.terms} terms")
+        if max(self.body_terms, self.light_terms) > self.terms:
+            raise ValueError(
+                f"plan shape: {self.body_terms} body terms and {self.light_terms} light terms of {self.terms} terms"
+            )
+        if self.slots < 2:
+            raise ValueError(f"plan shape: {self.slots} slots; the tip and one thing are the least")
 
     @property
     def name(self) -> str:
@@ -121,6 +127,8 @@ def call_inputs(n: PlanShape) -> tuple[Tensor, ...]:
         Tensor("proposals", "float32", (c, h, 2), "tip velocities to start the search from [m/s]"),
         Tensor("bonus", "float32", (c,), "added to the score of a proposal and its offspring [nats]"),
         Tensor("noise", "float32", (max(n.iterations - 1, 1), c, h, 2), "standard normal or coloured noise [1]"),
+        Tensor("goal", "float32", (s, 2), "where each slot is wanted [m]"),
+        Tensor("goal_weight", "float32", (s,), "worth of a slot's being nearer to its goal [nats/m], 0: no goal"),
     )
 
 
@@ -133,18 +141,22 @@ def outputs(n: PlanShape) -> tuple[Tensor, ...]:
     """Every output, in the order of the file."""
     c, h = n.candidates, n.horizon
     gain = "information gain: structure, parameters, states [nats]"
+    nearer = "preference: how much nearer to the goals than now [nats]"
     return (
         Tensor("version", "int64", (1,), "the posterior_version the plan was made with"),
         Tensor("best_actions", "float32", (h, 2), "the chosen tip velocities [m/s]"),
         Tensor("best_path", "float32", (h + 1, 2), "predicted tip path of the chosen candidate [m]"),
-        Tensor("best_score", "float32", (1,), "gain less effort plus bonus of the chosen candidate [nats]"),
+        Tensor("best_score", "float32", (1,), "gain, preference and bonus less effort, of the chosen candidate [nats]"),
         Tensor("best_gain", "float32", (3,), gain),
+        Tensor("best_preference", "float32", (1,), nearer),
         Tensor("best_origin", "int64", (1,), "index of the proposal the chosen candidate descends from"),
         Tensor("scores", "float32", (c,), "scores of the last iteration's candidates [nats]"),
         Tensor("gains", "float32", (c, 3), gain),
+        Tensor("preferences", "float32", (c,), nearer),
         Tensor("origin", "int64", (c,), "index of the proposal each candidate descends from"),
         Tensor("proposal_scores", "float32", (c,), "scores of the proposals as they came in [nats]"),
         Tensor("proposal_gains", "float32", (c, 3), gain),
+        Tensor("proposal_preferences", "float32", (c,), nearer),
     )
 
 
@@ -166,6 +178,8 @@ def initial_values(shape: PlanShape) -> Values:
     values["particle_log_weight"][:] = -np.log(shape.particles)
     values["jams"] = np.zeros((JAMS, 4), np.float32)
     values["bonus"] = np.zeros(shape.candidates, np.float32)
+    values["goal"] = np.zeros((shape.slots, 2), np.float32)
+    values["goal_weight"] = np.zeros(shape.slots, np.float32)
     steps = max(shape.iterations - 1, 1)
     noise = np.random.default_rng(0).standard_normal((steps, shape.candidates, shape.horizon, 2))
     values["noise"] = noise.astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,20 @@ import pytest
 import torch
 
 from crl_node.export import onnx_model
+from crl_node.export.build import write
 from crl_node.export.card import model_card
 from crl_node.export.onnx_model import ModelError, seal, verify, write_model
 from crl_node.export.plan_graph import PlanGraph
-from crl_node.export.spec import PlanShape, Values, all_inputs, learned_inputs, outputs
+from crl_node.export.spec import (
+    PlanShape,
+    Values,
+    all_inputs,
+    defaults,
+    initial_values,
+    learned_inputs,
+    outputs,
+)
+from crl_node.export.stitch import Stitcher
 from crl_node.paths import share
 from crl_node.posterior import PosteriorError
 from tests.support.plan_inputs import random_call, random_posterior
@@ -171,10 +182,59 @@ def test_foreign_operators_functions_and_subgraphs_are_refused(tmp_path: Path) -
         body = onnx.helper.make_graph([], "body", [], [])
         model.graph.node.append(onnx.helper.make_node("Loop", ["", ""], ["x"], body=body))
 
+    def within_scan(change: Callable[[onnx.GraphProto], object]) -> Callable[[onnx.ModelProto], object]:
+        return lambda model: change(next(n for n in model.graph.node if n.op_type == "Scan").attribute[0].g)
+
+    def custom(body: onnx.GraphProto) -> None:
+        body.node[0].domain = "com.example"
+
+    def nested(body: onnx.GraphProto) -> None:
+        inner = onnx.helper.make_graph([], "inner", [], [])
+        body.node.append(onnx.helper.make_node("Scan", ["x"], ["y"], body=inner, num_scan_inputs=1))
+
+    def outside(body: onnx.GraphProto) -> None:
+        tensor = body.initializer.add(name="c", data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value="/etc/passwd")
+
     with pytest.raises(ModelError, match="operator set 'com.example'"):
         verify(changed(tmp_path, foreign))
-    with pytest.raises(ModelError, match="holds a graph"):
+    with pytest.raises(ModelError, match=r"\(Loop\) holds a graph"):
         verify(changed(tmp_path, loop))
+    with pytest.raises(ModelError, match="of domain 'com.example'"):
+        verify(changed(tmp_path, within_scan(custom)))
+    with pytest.raises(ModelError, match=r"\(Scan\) holds a graph"):
+        verify(changed(tmp_path, within_scan(nested)))
+    with pytest.raises(ModelError, match="lies outside the file"):
+        verify(changed(tmp_path, within_scan(outside)))
+
+
+def test_a_scan_is_allowed_only_in_a_file_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"\(Scan\) holds a graph"):
+        verify(changed(tmp_path, lambda model: onnx_model.set_metadata(model, build="unrolled")))
+    with pytest.raises(ModelError, match="build is 'loop'"):
+        verify(changed(tmp_path, lambda model: onnx_model.set_metadata(model, build="loop")))
+
+
+def test_both_builds_of_one_source_give_the_same_and_the_unrolled_one_holds_no_graph(tmp_path: Path) -> None:
+    shape = PlanShape(candidates=8, horizon=4, iterations=2, elites=3)
+    stitcher = Stitcher(shape, defaults(all_inputs(shape)) | initial_values(shape))
+    results = []
+    for name in onnx_model.BUILDS:
+        path = write(stitcher.model(name), shape, tmp_path / f"{name}.onnx", name).path
+        kinds = {node.op_type for node in onnx.load(path).graph.node}
+        assert ("Scan" in kinds) == (name == "scan")
+        assert not kinds & {"Loop", "If"}
+        results.append([run_file(path, random_call(shape, seed)) for seed in range(3)])
+    for seed, (scan, unrolled) in enumerate(zip(*results, strict=True)):
+        values = random_call(shape, seed)
+        with torch.no_grad():
+            inputs = (torch.from_numpy(np.ascontiguousarray(values[t.name])) for t in all_inputs(shape))
+            whole = PlanGraph(shape)(*inputs)
+        for tensor, reference in zip(outputs(shape), whole, strict=True):
+            np.testing.assert_allclose(scan[tensor.name], unrolled[tensor.name], rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(scan[tensor.name], reference.numpy(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="must be scan or unrolled"):
+        stitcher.model("loop")
 
 
 def test_wrong_shape_missing_input_and_missing_initialiser_are_named(tmp_path: Path) -> None:

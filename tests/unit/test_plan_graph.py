@@ -11,7 +11,8 @@ from crl_node.export.spec import PlanShape, Values, all_inputs, outputs, posteri
 from crl_node.mechanisms import terms
 from tests.support.plan_inputs import empty_posterior, random_call, random_posterior
 
-SMALL = PlanShape(candidates=8, horizon=6, iterations=2, elites=3)
+#: With room for every term of a random posterior.
+SMALL = PlanShape(candidates=8, horizon=6, iterations=2, elites=3, light_terms=60)
 
 
 def tensors(values: Values) -> dict[str, torch.Tensor]:
@@ -67,23 +68,25 @@ def test_rollout_and_features_agree_with_the_numpy_terms_over_several_steps(seed
     values = unbounded(random_call(SMALL, seed, posterior=random_posterior(seed, scale=0.15)))
     graph, x = PlanGraph(SMALL), tensors(values)
     with torch.no_grad():
-        exists = (x["exists"] > 0.5).float()
-        model, body = graph.model(x, exists)
-        roll = graph.rollout(x, x["proposals"], exists, model, body)
-        _, now = graph.contact(roll.positions[:-1], x["slot_extent"])
-        pair, soon = graph.contact(roll.anticipated, x["slot_extent"])
-        light = graph.glow(x, model, now, pair, soon).numpy()
+        model, begin, population = graph.prepare(x)
+        states, traces = graph.roll(x, population, begin, model)
+    places = np.stack([np.stack([s.x.numpy(), s.y.numpy()], -1) for s in (begin, *states)])  # [H + 1, S, N, 2]
+    phi = np.stack([np.stack([t.features.x.numpy(), t.features.y.numpy()], -1) for t in traces])  # [H, P, N, 2]
+    light = np.stack([t.light.numpy() for t in traces])  # [H, L, N]
+    lights = graph.tables.lights(x).numpy()  # [L] rows of the light terms
     known = values["exists"] > 0.5
     for n in (0, 5):
         states, features, _ = numpy_rollout(values, n, SMALL.horizon)
-        positions = roll.positions[..., n].numpy().transpose(0, 2, 1)
+        positions = places[:, :, n]
         np.testing.assert_allclose(positions[:, known], states[:, known, :2], atol=2e-5)
         ok = known[values["term_target"]] & ((values["term_parent"] < 0) | known[values["term_parent"]])
         motion = values["term_kind"] < 20
         np.testing.assert_allclose(
-            roll.features[..., n].numpy().transpose(0, 2, 1)[:, ok & motion], features[:, ok & motion, :2], atol=2e-5
+            phi[:, ok & motion, n], features[:, ok & motion, :2], atol=2e-5
         )
-        np.testing.assert_allclose(light[..., n][:, ok & ~motion], features[:, ok & ~motion, 2], atol=2e-4)
+        assert set(np.flatnonzero(ok & ~motion)) <= set(lights)
+        mine = [i for i, row in enumerate(lights) if (ok & ~motion)[row]]
+        np.testing.assert_allclose(light[:, mine, n], features[:, lights[mine], 2], atol=2e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -187,10 +190,8 @@ def test_a_brighter_lamp_term_is_followed_through_the_rollout() -> None:
     values["exists"][:] = 0.0
     values["exists"][:2] = 1.0
     graph, x = PlanGraph(SMALL), tensors(values)
-    exists = (x["exists"] > 0.5).float()
-    model, body = graph.model(x, exists)
-    roll = graph.rollout(x, x["proposals"], exists, model, body)
-    _, now = graph.contact(roll.positions[:-1], x["slot_extent"])
-    pair, soon = graph.contact(roll.anticipated, x["slot_extent"])
-    decay = graph.glow(x, model, now, pair, soon)[:, 2, 0].numpy()
+    model, begin, population = graph.prepare(x)
+    _, traces = graph.roll(x, population, begin, model)
+    row = graph.tables.lights(x).tolist().index(2)
+    decay = np.array([float(t.light[row, 0]) for t in traces])
     np.testing.assert_allclose(decay, -(0.2 + 0.1 * np.arange(SMALL.horizon)), atol=1e-6)

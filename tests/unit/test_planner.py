@@ -141,6 +141,53 @@ def test_a_blocked_tip_makes_the_planner_do_something_else() -> None:
     assert len(set(labels)) >= 2
 
 
+def test_a_thing_that_is_wanted_elsewhere_is_pushed_there_when_its_push_is_known() -> None:
+    """Nothing is left to learn: preference alone decides, and it is reported apart from the gain."""
+    p = planner()
+    p.swap(with_term(empty_posterior(), 5, TermKind.PUSH, 1, 0, 0.045, np.full(16, 1.0)))
+    idle = p.plan(belief_of(THINGS))
+    p.set_goal({1: (0.60, 0.22)}, weight=100.0)
+    plan = p.plan(belief_of(THINGS))
+    assert plan.chosen.label == "bring slot_1 to the goal"
+    assert plan.chosen.preference > 2.0
+    assert plan.chosen.gain.total < 0.1
+    assert idle.chosen.preference == 0.0
+    p.clear_goal()
+    assert p.plan(belief_of(THINGS)).chosen.preference == 0.0
+
+
+def test_a_goal_that_was_cleared_leaves_no_trace_in_the_plans() -> None:
+    def course(goal: bool) -> list[Plan]:
+        p = planner(seed=3)
+        p.swap(random_posterior(1))
+        if goal:
+            p.set_goal({1: (0.6, 0.2)})
+            p.clear_goal()
+        return [p.plan(belief_of(THINGS, stamp=0.1 * k)) for k in range(3)]
+
+    for a, b in zip(course(False), course(True), strict=True):
+        np.testing.assert_array_equal(a.chosen.actions, b.chosen.actions)
+        assert a.chosen.score == b.chosen.score
+
+
+def test_goals_that_make_no_sense_are_refused_in_words_and_the_old_one_stays() -> None:
+    p = planner()
+    p.swap(with_term(empty_posterior(), 5, TermKind.PUSH, 1, 0, 0.045, np.full(16, 1.0)))
+    p.set_goal({1: (0.60, 0.22)})
+    with pytest.raises(ValueError, match="slot 0 is the robot's tip"):
+        p.set_goal({0: (0.6, 0.0)})
+    with pytest.raises(ValueError, match=r"\(2.0, 0.0\) m for slot 1 is off the table"):
+        p.set_goal({1: (2.0, 0.0)})
+    with pytest.raises(ValueError, match="off the table"):
+        p.set_goal({1: (float("nan"), 0.0)})
+    with pytest.raises(ValueError, match="weight is 0"):
+        p.set_goal({1: (0.6, 0.0)}, weight=0.0)
+    assert p.plan(belief_of(THINGS)).chosen.preference > 0
+    # A slot that is not in the scene is waited for.
+    p.set_goal({9: (0.6, 0.0)})
+    assert p.plan(belief_of(THINGS)).chosen.preference == 0.0
+
+
 def test_a_missing_model_file_is_an_error_in_words() -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         Planner("nowhere.onnx")
