@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crl_node.data import BODY, MAX_SLOTS, Array, Belief
-from crl_node.mechanisms import terms
-from crl_node.mechanisms.statistics import CONTACT, FREE
+from crl_node.mechanisms.statistics import FREE
 from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE
 
 if TYPE_CHECKING:
@@ -33,8 +32,7 @@ def predict(model: WorldModel, belief: Belief, action: Array) -> tuple[Array, Ar
         ],
         axis=-1,
     )
-    regime = np.where(terms.disturbed(state, body_step, scene), CONTACT, FREE)
-    light_regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
+    regime, light_regime = model.regimes(state, body_step, scene, phi_motion, phi_light)
     every = np.arange(MAX_SLOTS)
     noise = np.stack(
         [model.motion.noise[every, regime]] * 2 + [model.brightness.noise[every, light_regime]], axis=-1

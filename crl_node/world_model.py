@@ -111,14 +111,15 @@ class WorldModel:
             return Observation(False, 0.0)  # the step of the body is an input of every other variable
         body_step = step[BODY, :2]
         phi_motion, phi_light = self._phi(state, action, body_step, scene)
-        regime = np.where(terms.disturbed(state, body_step, scene), CONTACT, FREE)
-        light_regime = np.where(terms.in_contact(state, scene), CONTACT, FREE)
+        regime, light_regime = self.regimes(state, body_step, scene, phi_motion, phi_light)
         residual, variance = self.motion.predictive(phi_motion, step[:, :2], regime)
         density = 0.5 * (np.square(residual) / variance[:, None] + np.log(2.0 * np.pi * variance)[:, None]).sum(axis=1)
         credible = np.maximum(variance, config.least_deviation**2)
         weight = use * bounded_influence(residual, credible, most=config.most_deviation)
         with_tail = np.concatenate([phi_motion.transpose(0, 2, 1), tail.tail_features(state, body_step)], axis=2)
-        lit = use.astype(float)
+        # A lamp that answers a frame late is a model error of thirty standard deviations: bounded like a jump.
+        flash, glare = self.brightness.predictive(phi_light[:, :, None], step[:, 4:5], light_regime)
+        lit = use * bounded_influence(flash, glare, most=config.most_deviation)
         lit[BODY] = 0.0
         sums = [(self.motion.statistics, self.brightness.statistics)]
         for motion, brightness in sums + ([self.watch.filling] if self.watch is not None else []):
@@ -314,6 +315,22 @@ class WorldModel:
         """[2] m, expected displacement of the body under `action` [2] m/s. `state` [S, 5]."""
         phi, _ = self._phi(state, action, action * self.config.dt, scene)
         return np.asarray(self.motion.mean[BODY] @ phi[BODY])
+
+    def regimes(
+        self, state: Array, body_step: Array, scene: terms.Scene, phi_motion: Array, phi_light: Array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """[S] noise regimes of motion and of brightness: contact for what is touched, changes or is expected to.
+
+        `state` [S, 5], `body_step` [2] m, features [S, F, 2] and [S, F']. Expected to: the far ends of springs and
+        wires. What acts from afar is known no more exactly than what pushes.
+        """
+        set_going = np.linalg.norm(np.einsum("sf,sfr->sr", self.motion.mean, phi_motion), axis=1) > terms.MOVING_STEP
+        set_going[BODY] = False  # it is set going in every step, by the command
+        switched = np.abs(np.einsum("sf,sf->s", self.brightness.mean, phi_light)) > terms.SWITCHING_STEP
+        return (
+            np.where(terms.disturbed(state, body_step, scene) | set_going, CONTACT, FREE),
+            np.where(terms.in_contact(state, scene) | switched, CONTACT, FREE),
+        )
 
     @property
     def lengths(self) -> tuple[Array, Array]:

@@ -73,7 +73,7 @@ def test_a_radius_below_all_alternatives_is_found(found: WorldModel) -> None:
 
 
 def test_a_radius_beyond_all_alternatives_is_found() -> None:
-    assert likeliest(learned(1.35, induce=True), 1) == pytest.approx(TRUE, abs=0.002)
+    assert likeliest(learned(1.35, induce=True, steps=340), 1) == pytest.approx(TRUE, abs=0.002)
 
 
 def test_without_induction_the_nearest_alternative_is_all_there_is(found: WorldModel) -> None:

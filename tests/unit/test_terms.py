@@ -154,6 +154,29 @@ def test_only_what_is_approached_or_moves_has_the_noise_of_contact() -> None:
     at_rest = disturbed(where, np.zeros(2), scene(5))
     assert at_rest.tolist() == [False, False, False, True, False]
     pushed = disturbed(where, np.array([0.01, 0.0]), scene(5))
-    assert pushed.tolist() == [True, True, False, True, False]
+    assert pushed.tolist() == [True, True, True, True, False]  # the third stands behind the second
     retreating = disturbed(where, np.array([-0.01, 0.0]), scene(5))
     assert retreating.tolist() == [False, False, False, True, False]
+
+
+def test_what_is_met_within_the_step_has_the_noise_of_contact() -> None:
+    """A fast tip is on a thing before it was ever seen beside it."""
+    where = np.zeros((2, 5))
+    where[:, :2] = [[0.50, 0.0], [0.58, 0.0]]
+    assert disturbed(where, np.array([0.025, 0.0]), scene(2)).tolist() == [True, True]
+    assert disturbed(where, np.array([0.002, 0.0]), scene(2)).tolist() == [False, False]
+
+
+def test_what_slides_along_a_thing_disturbs_it_and_what_leaves_it_does_not() -> None:
+    where = np.zeros((2, 5))
+    where[:, :2] = [[0.50, 0.0], [0.545, 0.0]]
+    assert disturbed(where, np.array([0.0, 0.02]), scene(2)).tolist() == [True, True]
+    assert disturbed(where, np.array([-0.02, 0.01]), scene(2)).tolist() == [False, False]
+
+
+def test_what_is_pushed_disturbs_what_stands_behind_it_in_the_same_step() -> None:
+    where = np.zeros((4, 5))
+    where[:, :2] = [[0.50, 0.0], [0.545, 0.0], [0.60, 0.0], [0.655, 0.0]]
+    assert disturbed(where, np.array([0.02, 0.0]), scene(4)).tolist() == [True, True, True, True]
+    where[3, 1] = 0.06  # beside the row
+    assert disturbed(where, np.array([0.02, 0.0]), scene(4)).tolist() == [True, True, True, False]
