@@ -10,22 +10,24 @@ from crl_node.data import Array
 
 #: What a word looks like, rgb 0..1.
 WORDS: dict[str, tuple[float, float, float]] = {
-    "red": (0.85, 0.05, 0.08),
-    "orange": (1.0, 0.45, 0.05),
-    "brown": (0.45, 0.25, 0.10),
-    "yellow": (0.98, 0.90, 0.05),
-    "lime": (0.55, 0.95, 0.10),
-    "green": (0.05, 0.60, 0.12),
-    "mint": (0.20, 0.90, 0.55),
-    "cyan": (0.10, 0.92, 0.90),
-    "blue": (0.06, 0.15, 0.75),
-    "azure": (0.10, 0.50, 0.95),
-    "violet": (0.40, 0.20, 0.90),
-    "purple": (0.45, 0.08, 0.62),
-    "magenta": (0.90, 0.10, 0.80),
-    "pink": (1.0, 0.35, 0.70),
-    "white": (1.0, 1.0, 1.0),
-}
+    "red": (0.85, 0.1, 0.1), "green": (0.1, 0.6, 0.15), "blue": (0.1, 0.2, 0.75), "yellow": (0.95, 0.88, 0.1),
+    "purple": (0.5, 0.1, 0.6), "pink": (1.0, 0.45, 0.7), "cyan": (0.1, 0.85, 0.85), "orange": (0.95, 0.5, 0.1),
+    "white": (0.95, 0.95, 0.95), "grey": (0.5, 0.5, 0.5), "black": (0.08, 0.08, 0.08), "brown": (0.45, 0.28, 0.12),
+    "lime": (0.55, 0.9, 0.1), "mint": (0.2, 0.9, 0.55), "azure": (0.1, 0.5, 0.95), "violet": (0.4, 0.2, 0.9),
+    "magenta": (0.85, 0.1, 0.75),
+}  # fmt: skip
+
+
+def distance(colour: Sequence[float] | Array, word: str) -> float:
+    """How unlike `colour` [3] rgb 0..1 is to a word of WORDS: by hue and shade rather than brightness."""
+    rgb, other = np.clip(np.asarray(colour, float), 0, 1), np.asarray(WORDS[word])
+    chroma = (rgb - rgb.mean()) / (rgb.max() + 0.15) - (other - other.mean()) / (other.max() + 0.15)
+    return float(np.sum(chroma**2) + 0.15 * (rgb.mean() - other.mean()) ** 2)
+
+
+def colour_name(colour: Sequence[float] | Array) -> str:
+    """The nearest everyday word for an rgb colour in 0..1."""
+    return min(WORDS, key=lambda word: distance(colour, word))
 
 
 def angles(colours: Array, other: Array) -> Array:
@@ -33,9 +35,3 @@ def angles(colours: Array, other: Array) -> Array:
     colours, other = np.atleast_2d(np.asarray(colours, float)), np.asarray(other, float)
     lengths = np.linalg.norm(colours, axis=1) * np.linalg.norm(other)
     return np.asarray(np.degrees(np.arccos(np.clip(colours @ other / np.maximum(lengths, 1e-9), -1.0, 1.0))))
-
-
-def word(colour: Array | Sequence[float]) -> str:
-    """The word nearest to `colour` [3] rgb 0..1."""
-    names = list(WORDS)
-    return names[int(np.argmin(angles(np.array([WORDS[name] for name in names]), np.asarray(colour, float))))]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from crl_node.colours import colour_name
 from crl_node.data import ACTION_PARENT, BODY, Edge, InformationGain, TermKind
 
 #: Verbs by term kind, for "cause verb effect".
@@ -34,6 +36,16 @@ class SlotView:
     moved: float = 0.0  # m, path length so far
 
 
+@dataclass(frozen=True)
+class GoalView:
+    """Where a thing is wanted."""
+
+    slot: int  # id
+    name: str  # its colour in a word
+    x: float  # m
+    y: float  # m
+
+
 @dataclass
 class Status:
     """The run at one moment."""
@@ -44,6 +56,8 @@ class Status:
     gain: InformationGain | None = None
     gain_history: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=3000))  # (s, nats)
     doing: str = ""  # label of the chosen experiment
+    preference: float = 0.0  # nats, how much nearer the chosen experiment brings things to their goals
+    goals: tuple[GoalView, ...] = ()
     provider: str = ""
     policy: str = ""
     posterior_version: int = 0
@@ -80,26 +94,6 @@ def where(x: float, y: float, table: tuple[float, float, float, float]) -> str:
     return f"{first}, {second}"
 
 
-_COLOURS = {
-    "red": (0.85, 0.1, 0.1), "green": (0.1, 0.6, 0.15), "blue": (0.1, 0.2, 0.75), "yellow": (0.95, 0.88, 0.1),
-    "purple": (0.5, 0.1, 0.6), "pink": (1.0, 0.45, 0.7), "cyan": (0.1, 0.85, 0.85), "orange": (0.95, 0.5, 0.1),
-    "white": (0.95, 0.95, 0.95), "grey": (0.5, 0.5, 0.5), "black": (0.08, 0.08, 0.08), "brown": (0.45, 0.28, 0.12),
-}  # fmt: skip
-
-
-def colour_name(colour: tuple[float, float, float]) -> str:
-    """The nearest everyday word for an rgb colour in 0..1, by hue and shade rather than by brightness."""
-    rgb = np.clip(np.asarray(colour, float), 0, 1)
-    best, name = np.inf, "grey"
-    for word, reference in _COLOURS.items():
-        other = np.asarray(reference)
-        chroma = (rgb - rgb.mean()) / (rgb.max() + 0.15) - (other - other.mean()) / (other.max() + 0.15)
-        distance = float(np.sum(chroma**2) + 0.15 * (rgb.mean() - other.mean()) ** 2)
-        if distance < best:
-            best, name = distance, word
-    return name
-
-
 def name_of(slot_id: int, slots: dict[int, SlotView]) -> str:
     """'the arm', 'its command', 'the red thing 3'."""
     if slot_id == ACTION_PARENT:
@@ -108,6 +102,16 @@ def name_of(slot_id: int, slots: dict[int, SlotView]) -> str:
         return "the arm"
     slot = slots.get(slot_id)
     return f"the {colour_name(slot.colour)} thing {slot_id}" if slot is not None else f"thing {slot_id}"
+
+
+def goal_words(status: Status) -> tuple[str, ...]:
+    """Every goal in words: 'the red thing 3 to 60, 10 cm (4 cm to go)'."""
+    words = []
+    for goal in status.goals:
+        slot = status.slots.get(goal.slot)
+        left = "out of sight" if slot is None else f"{100 * math.hypot(slot.x - goal.x, slot.y - goal.y):.0f} cm to go"
+        words.append(f"the {goal.name} thing {goal.slot} to {100 * goal.x:.0f}, {100 * goal.y:.0f} cm ({left})")
+    return tuple(words)
 
 
 def sentence(edge: Edge, slots: dict[int, SlotView]) -> str:

@@ -14,6 +14,7 @@ from crl_node import __version__
 from crl_node.cli.bag import bag_app
 from crl_node.cli.bench import bench_app
 from crl_node.cli.discover import discover
+from crl_node.cli.goal import goal
 from crl_node.cli.params import params
 from crl_node.cli.record import record
 from crl_node.cli.replay import learn, replay
@@ -44,6 +45,7 @@ Exit codes: 0 done, 1 a node failed, 2 a mistake in the input, 130 stopped by Ct
 app.add_typer(world_app, name="world")
 app.add_typer(bench_app, name="bench")
 app.command()(discover)
+app.command()(goal)
 app.command()(soak)
 app.command()(params)
 app.add_typer(robot_app, name="robot")

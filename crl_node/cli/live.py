@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crl_node.data import BODY
-from crl_node.status import Status, sentence, where
+from crl_node.status import Status, goal_words, sentence, where
 
 #: Edges less probable than this are not worth a line.
 _LEAST_PROBABILITY = 0.2
@@ -97,6 +97,9 @@ class LiveView:
             for part, colour in (("structure", "magenta"), ("parameters", "cyan"), ("states", "blue")):
                 nats = getattr(gain, part)
                 table.add_row(part, f"{nats:.3f} nats", Bar(largest, 0.0, nats if nats > 0 else 0.0, color=colour))
+            if status.goals:
+                wanted = Text("; ".join(goal_words(status)), style="green")
+                table.add_row(Text("goals", style="bold"), f"{status.preference:+.2f} nats", wanted)
             table.add_row(Text("doing", style="bold"), "", Text(status.doing or "…"))
         return Panel(table, title="what it expects to learn next", title_align="left", border_style="dim")
 
@@ -118,6 +121,7 @@ def line(status: Status, seconds: float) -> str:
     """One line for a log or a terminal that is none."""
     sure = sum(edge.probability > 0.9 for edge in status.edges)
     gain = "no plan yet" if status.gain is None else f"expects {status.gain.total:.3f} nats from '{status.doing}'"
+    gain += "".join(f"; goal: {words}" for words in goal_words(status))
     end = f"/{seconds:g}" if seconds > 0 else ""
     return (
         f"[{status.time:.1f}{end} s] {status.phase}: {max(len(status.slots) - 1, 0)} things seen, "

@@ -287,6 +287,7 @@ def _candidate_to_message(candidate: Candidate) -> msg.Candidate:
             structure=float(gain.structure), parameters=float(gain.parameters), states=float(gain.states)
         ),
         actions=to_array(candidate.actions, np.float32),
+        preference=float(candidate.preference),
     )
 
 
@@ -298,6 +299,7 @@ def _candidate_from_message(message: msg.Candidate) -> Candidate:
         score=message.score,
         gain=InformationGain(gain.structure, gain.parameters, gain.states),
         label=message.label,
+        preference=message.preference,
     )
 
 

@@ -30,6 +30,7 @@ from crl_node.data import Belief, Plan
 from crl_node.export.onnx_model import write_model
 from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
+from crl_node.nodes.goal_desk import GoalDesk
 from crl_node.nodes.meters import array_of
 from crl_node.nodes.robot_profile import robot_profile
 from crl_node.paths import share
@@ -52,6 +53,7 @@ class PlannerNode(ManagedNode):
         super().__init__("planner")
         self._owned: list[tuple[str, object]] = []
         self._planner: Planner | None = None
+        self._desk: GoalDesk | None = None
         self._logged: dict[str, float] = {}
         self._joints_stamp = -np.inf
 
@@ -98,6 +100,7 @@ class PlannerNode(ManagedNode):
         ]
         self._owned = [("publisher", p) for p in (self._commands, self._plans, self._diagnostics)]
         self._owned += [("subscription", s) for s in subscriptions] + [("timer", t) for t in timers]
+        self._desk = GoalDesk(self, self._planner, lambda: self._sequence + 1)
         note = self._planner.session.provider_note
         self.get_logger().info(
             f"policy '{self.params.policy}', plan file {model}, {self._planner.provider}, first plan {warm_ms:.0f} ms"
@@ -143,7 +146,9 @@ class PlannerNode(ManagedNode):
         for kind, entity in self._owned:
             getattr(self, f"destroy_{kind}")(entity)
         self._owned = []
-        self._planner = None
+        if self._desk is not None:
+            self._desk.close()
+        self._planner = self._desk = None
 
     @property
     def planner(self) -> Planner:
@@ -257,6 +262,8 @@ class PlannerNode(ManagedNode):
             stamp = stamp_to_seconds(message.header.stamp)
             try:
                 self._belief = convert.belief_from_message(message)
+                if self._desk is not None:
+                    self._desk.observe(self._belief)
                 plan = self.planner.plan(self._belief, previous=self._plan, executed=self._executed)
             except ValueError as error:  # not finite, no body
                 self._belief = None
@@ -384,6 +391,7 @@ class PlannerNode(ManagedNode):
             self.get_logger().error(note)
         degraded = "lost" in note
         label = self._plan.chosen.label if self._plan is not None else "no plan yet"
+        values["goals"] = self._desk.words if self._desk is not None else ""
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN
             if degraded or (self.active and self._belief is None)

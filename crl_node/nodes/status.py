@@ -7,12 +7,12 @@ from collections import Counter
 from typing import Any
 
 import rclpy
-from crl_interfaces.msg import Belief, CausalGraph, Command, Plan, StepReport
+from crl_interfaces.msg import Belief, CausalGraph, Command, Goals, Plan, StepReport
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
@@ -20,7 +20,7 @@ from std_srvs.srv import Trigger
 from crl_node.data import InformationGain
 from crl_node.nodes.base import Guard, stamp_to_seconds
 from crl_node.nodes.convert import graph_from_message
-from crl_node.status import SlotView, Status
+from crl_node.status import GoalView, SlotView, Status
 
 #: A slot that moves less than this between two beliefs stands still, m: the rest is perception noise.
 _STILL = 0.002
@@ -35,12 +35,14 @@ class StatusNode(Guard, Node):
         self.status = Status()
         newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         all_of_them = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         for kind, topic, callback, qos in (
             (Clock, "/clock", self._on_clock, newest),
             (Belief, "learner/belief", self._on_belief, newest),
             (CausalGraph, "learner/graph", self._on_graph, newest),
             (StepReport, "learner/report", self._on_report, all_of_them),
             (Plan, "planner/plan", self._on_plan, all_of_them),
+            (Goals, "planner/goals", self._on_goals, latched),
             (Command, "gate/executed", self._on_executed, all_of_them),
             (DiagnosticArray, "/diagnostics", self._on_diagnostics, all_of_them),
         ):
@@ -104,7 +106,13 @@ class StatusNode(Guard, Node):
         status.gain = InformationGain(gain.structure, gain.parameters, gain.states)
         status.gain_history.append((stamp_to_seconds(message.header.stamp), status.gain.total))
         status.doing, status.provider, status.policy = message.chosen.label, message.provider, message.policy
+        status.preference = message.chosen.preference
         status.note_latency("plan", message.plan_ms)
+
+    def _on_goals(self, message: Goals) -> None:
+        self.status.goals = tuple(GoalView(goal.slot, goal.name, goal.x, goal.y) for goal in message.goals)
+        if message.note:
+            self.status.notes.append(f"goal: {message.note}")
 
     def _on_executed(self, message: Command) -> None:
         self.status.commands += 1

@@ -13,8 +13,9 @@ from crl_node.arm.commander import Chunk, TipCommander
 from crl_node.arm.profile import RobotProfile
 from crl_node.command import Command
 from crl_node.curiosity.assembly import default_model, planner_from
+from crl_node.curiosity.goals import Goal, hand_over
 from crl_node.data import Belief, Plan, Posterior
-from crl_node.replay.settings import Settings
+from crl_node.replay.settings import ReplayError, Settings
 
 #: Posteriors and beliefs kept for the commands of a real-time run, which answer with what was newest then.
 KEPT = 100
@@ -31,8 +32,21 @@ class CommandReplay:
         self._plan: Plan | None = None
         self._executed: np.ndarray | None = None  # m/s, of the last command sent
         self._sequence = 0
+        self._goals: list[tuple[int, tuple[Goal, ...]]] = []  # still to come: from which command on, and which
         self._posteriors: OrderedDict[int, Posterior] = OrderedDict()
         self._beliefs: OrderedDict[int, Belief] = OrderedDict()
+
+    def wanted(self, from_command: int, goals: tuple[Goal, ...]) -> None:
+        """Goals as they were from the command with that sequence on."""
+        self._goals.append((from_command, goals))
+
+    def _follow(self) -> None:
+        """Give the planner the goals that the next command follows. ReplayError when it does not take them."""
+        while self._goals and self._goals[0][0] <= self._sequence + 1:
+            try:
+                hand_over(self.planner, self._goals.pop(0)[1])
+            except ValueError as error:
+                raise ReplayError(f"a recorded goal cannot be followed under these parameters: {error}") from error
 
     # -- lockstep: every belief gets its command ----------------------------------------------------------------------
 
@@ -41,6 +55,7 @@ class CommandReplay:
         if posterior is not None:
             self.planner.swap(posterior)
         start = belief.stamp
+        self._follow()
         try:
             self._plan = plan = self.planner.plan(belief, previous=self._plan, executed=self._executed)
         except ValueError:  # not finite, no body: the node holds
@@ -67,6 +82,7 @@ class CommandReplay:
             self.planner.swap(posterior)
         belief = self._beliefs.get(round(recorded.belief_stamp * 1e9))
         self._sequence = recorded.sequence - 1
+        self._follow()
         if belief is None:
             yield self._command(None, joints, recorded.stamp, recorded.belief_stamp)
             return

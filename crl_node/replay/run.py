@@ -26,6 +26,7 @@ from crl_node.replay.settings import ReplayError, Settings
 from crl_node.replay.stream import (
     BELIEF,
     COMMAND,
+    GOALS,
     INPUTS,
     PLAN,
     POSTERIOR,
@@ -34,6 +35,7 @@ from crl_node.replay.stream import (
     Used,
     events,
     frames_used,
+    goals,
     nanoseconds,
     roles,
 )  # fmt: skip
@@ -104,6 +106,7 @@ class Replay:
         self._commands = self._new_planner()
         self._plans_made = self._plans_recorded = 0
         self._recorded_version = 0  # of the newest posterior in the bag so far
+        self._goals_told = False
         self.outcome = Outcome(settings, Comparison(), FrameCounts(), learner=self.learner)
         self._used = frames_used(reader, self.topics)
         if not self._used:
@@ -125,12 +128,17 @@ class Replay:
         began, outcome = time.perf_counter(), self.outcome
         self._begin(0)
         live = None if self.settings.lockstep else self._pairs()
-        topics = dict(self.topics) if self._plan else {n: t for n, t in self.topics.items() if n not in (PLAN, COMMAND)}
+        left_out = () if self._plan else (PLAN, COMMAND, GOALS)
+        topics = {name: topic for name, topic in self.topics.items() if name not in left_out}
         for event in events(self.reader, topics, live, 2 * self._parameters.pair_tolerance):
             if event.kind is Kind.RESTART:
                 self._restart()
             elif event.kind is Kind.REPORT:
                 self._told(event)
+            elif event.kind is Kind.GOALS:
+                self._goals_told = True
+                if self._commands is not None:
+                    self._commands.wanted(int(event.message.from_command), goals(event.message))
             elif event.kind in _TOPICS:
                 self._recorded(event)
             else:
@@ -242,6 +250,12 @@ class Replay:
                     "its last checkpoint; this one has not, so they differ from there on"
                 )
             self._recorded_version = key
+        if topic == PLAN and getattr(value.chosen, "preference", 0.0) != 0.0 and not self._goals_told:
+            self._goals_told = True
+            self.outcome.notes.append(
+                f"plans from {event.stamp:.2f} s on followed goals, but the bag holds no {self.topics[GOALS]}: which "
+                "ones is not known, and plans and commands differ from there on"
+            )
         if topic == PLAN:
             key, self._plans_recorded = self._plans_recorded, self._plans_recorded + 1
         self.outcome.comparison.recorded(topic, key, value)

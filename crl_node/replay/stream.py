@@ -22,10 +22,13 @@ from crl_node.bags.metadata import ROLES
 from crl_node.bags.reader import BagReader, wanted
 from crl_node.bags.scan import Raw
 from crl_node.command import Command
+from crl_node.curiosity.goals import Goal
 from crl_node.replay.settings import ReplayError
 
 IMAGE, JOINTS, EXECUTED = "camera/image_raw", "joint_states", "gate/executed"
 BELIEF, POSTERIOR, COMMAND, PLAN = "learner/belief", "learner/posterior", "planner/command", "planner/plan"
+#: What somebody asked the planner for; input of a replay like the camera.
+GOALS = "planner/goals"
 #: Tells of environments that somebody asked for.
 REPORT = "learner/report"
 #: What a replay reads, by the name that the nodes give it.
@@ -40,6 +43,7 @@ BACKWARDS = 0.5
 class Kind(IntEnum):
     """What an event is; of events at one instant the smaller comes first."""
 
+    GOALS = -1  # those that the frame with this stamp showed as reached, before it
     EXECUTED = 0
     REPORT = 1  # of the frame with this stamp, before it: what it tells is input here
     JOINTS = 2
@@ -53,7 +57,7 @@ class Kind(IntEnum):
 
 _KINDS = {
     EXECUTED: Kind.EXECUTED, JOINTS: Kind.JOINTS, IMAGE: Kind.IMAGE, POSTERIOR: Kind.POSTERIOR, BELIEF: Kind.BELIEF,
-    PLAN: Kind.PLAN, COMMAND: Kind.COMMAND, REPORT: Kind.REPORT,
+    PLAN: Kind.PLAN, COMMAND: Kind.COMMAND, REPORT: Kind.REPORT, GOALS: Kind.GOALS,
 }  # fmt: skip
 
 
@@ -81,7 +85,7 @@ def roles(reader: BagReader) -> dict[str, str]:
         given = json.loads(reader.custom[ROLES])
     except (KeyError, ValueError):
         given = {}
-    return {name: str(given.get(name, name)) for name in (*INPUTS, *OUTPUTS, REPORT)}
+    return {name: str(given.get(name, name)) for name in (*INPUTS, *OUTPUTS, REPORT, GOALS)}
 
 
 def frames_used(reader: BagReader, topics: Mapping[str, str]) -> list[list[Used]]:
@@ -123,7 +127,7 @@ def events(
         place = stamp
         if kind is Kind.IMAGE and paired is not None:
             place = paired.get(nanoseconds(stamp), stamp)
-        elif kind in (Kind.EXECUTED, Kind.REPORT):
+        elif kind in (Kind.EXECUTED, Kind.REPORT, Kind.GOALS):
             place -= ahead
         heapq.heappush(wait, (place, int(kind), number, Event(kind, stamp, message, raw.data)))
         horizon = max(newest.values()) - WINDOW
@@ -163,6 +167,13 @@ def command(message: Any) -> Command:
         record.stamp, record.sequence, record.belief_stamp, record.posterior_version, record.hold, record.velocity,
         read.seconds(message.duration), read.seconds(message.ramp), trajectory,
     )  # fmt: skip
+
+
+def goals(message: Any) -> tuple[Goal, ...]:
+    """The goals of a `crl_interfaces/Goals`."""
+    return tuple(
+        Goal(int(g.slot), str(g.name), (float(g.x), float(g.y)), float(g.weight), float(g.hold)) for g in message.goals
+    )
 
 
 def executed(message: Any) -> ExecutedCommand:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crl_node.colours import angles, word
+from crl_node.colours import angles, colour_name
 from crl_node.data import Array
 from crl_node.simulator.world_types import World
 
@@ -110,7 +110,7 @@ def _button(draft: _Draft, rng: np.random.Generator) -> None:
 def _add(draft: _Draft, noun: str, size: str, shape: str) -> str:
     """Begin the line of a thing in the next colour; its name."""
     colour = draft.colours.pop(0)
-    stem = f"{word(colour)}_{noun}"
+    stem = f"{colour_name(colour)}_{noun}"
     name = stem if stem not in draft.names else f"{stem}_{len(draft.names)}"
     draft.names.append(name)
     draft.lines.append(f"  - {{name: {name}, shape: {shape}, size: {size}, colour: {_listed(colour)}")

@@ -57,6 +57,11 @@ def test_help_of_sim_names_every_option(tmp_path: Path) -> None:
         (["sim", "--world", "random:x"], "random:SEED"),
         (["world", "new", "--random", "--like", "tabletop"], "--random and --like exclude each other"),
         (["world", "new", "-o", "absent/w.yaml"], "there is no folder absent"),
+        (["goal"], "a goal is a thing and a place"),
+        (["goal", "red", "0.6"], "a goal is a thing and a place"),
+        (["goal", "--clear", "red", "0.6", "0.1"], "--clear takes no place"),
+        (["goal", "red", "0.6", "0.1"], "no run is going on in"),
+        (["goal", "red", "0.6", "0.1", "--run", "absent"], "does not say which ROS domain"),
         (["nonsense"], "nonsense"),
     ],
 )

@@ -12,9 +12,10 @@ import pytest
 
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import load_profile
-from crl_node.data import Belief, Posterior
+from crl_node.data import Belief, Posterior, TermKind
 from crl_node.export.onnx_model import verify
-from tests.support.plan_inputs import belief_of, empty_posterior, random_posterior
+from crl_node.posterior import PARTICLES
+from tests.support.plan_inputs import belief_of, empty_posterior, random_posterior, with_term
 
 pytestmark = pytest.mark.ros
 PROFILE = load_profile("iiwa_sim")
@@ -294,3 +295,85 @@ def test_a_broken_model_file_fails_to_configure_in_words(
     assert not ros_domain.transition("planner", "configure")
     ros_domain.wait_until(lambda: "is not an ONNX file" in process.log() or "format" in process.log(), "a sentence")
     assert ros_domain.state("planner") == "unconfigured"
+
+
+# -- goals ------------------------------------------------------------------------------------------------------------
+
+
+def coloured(places: np.ndarray = SCENE) -> Belief:
+    """Slot 1 is red, slot 2 green."""
+    belief = belief_of(places)
+    return replace(belief, colour=np.array([[0.0, 0.0, 0.0], [0.8, 0.1, 0.1], [0.1, 0.6, 0.15]]))
+
+
+def pushing() -> Posterior:
+    """The tip is known to push both things."""
+    weights = np.linspace(0.8, 1.2, PARTICLES)
+    posterior = with_term(empty_posterior(version=1), 1, TermKind.PUSH, 1, 0, 0.05, weights)
+    return with_term(posterior, 2, TermKind.PUSH, 2, 0, 0.05, weights)
+
+
+def ask(rig: Rig, **fields: Any) -> Any:
+    from crl_interfaces.srv import SetGoal
+
+    return rig.domain.call(SetGoal, "planner/set_goal", SetGoal.Request(**fields))
+
+
+def test_a_goal_is_taken_in_words_followed_from_the_next_plan_on_and_given_up_when_it_is_reached(
+    lockstep: Rig,
+) -> None:
+    from crl_interfaces.msg import Goals
+
+    rig = lockstep
+    told = rig.domain.collect(Goals, "planner/goals")
+    rig.activate()
+    early = ask(rig, thing="red", x=0.6, y=0.1)
+    assert not early.success and early.slot == -1 and "nothing has been seen yet" in early.message
+    rig.posterior(pushing())
+
+    def tick(number: int, places: np.ndarray = SCENE) -> Any:
+        rig.joints(1.0 + 0.1 * number)
+        rig.belief(1.0 + 0.1 * number, version=1, belief=coloured(places))
+        rig.command(number)
+        rig.domain.wait_until(lambda: len(rig.plans) == number, "the plan")
+        return rig.plans[-1].chosen
+
+    assert tick(1).preference == 0.0
+    taken = ask(rig, thing="red", x=0.6, y=0.1, hold=0.15)
+    assert taken.success and taken.slot == 1
+    assert taken.message == "the red thing 1 is wanted at (0.60, 0.10) m"
+    rig.domain.wait_until(lambda: len(told) == 1, "the goals")
+    assert told[0].from_command == 2 and stamp_of(told[0]) == pytest.approx(1.1)
+    assert [(g.slot, g.name, g.x, g.y, g.weight, g.hold) for g in told[0].goals] == [(1, "red", 0.6, 0.1, 100.0, 0.15)]
+    chosen = tick(2)
+    assert chosen.label == "bring slot_1 to the goal" and chosen.preference > 0.0
+    for fields, words in (
+        ({"thing": "red", "x": 0.95, "y": 0.1}, "no place on the table"),
+        ({"thing": "red", "x": float("nan"), "y": 0.1}, "finite"),
+        ({"thing": "blue", "x": 0.6, "y": 0.1}, "no thing is blue"),
+        ({"thing": "green", "clear": True}, "has no goal; goals: 1 (red)"),
+    ):
+        refused = ask(rig, **fields)
+        assert not refused.success and words in refused.message, refused.message
+    there = SCENE.copy()
+    there[1] = 0.605, 0.1
+    tick(3, there)
+    assert len(told) == 1
+    tick(4, there)
+    assert rig.plans[-1].chosen.preference != 0.0
+    assert tick(5, there).preference == 0.0
+    rig.domain.wait_until(lambda: len(told) == 2, "that it is reached")
+    assert not told[1].goals and "reached" in told[1].note and told[1].from_command == 5
+    assert ask(rig, thing="2", x=0.6, y=-0.1).success
+    cleared = ask(rig, clear=True)
+    assert cleared.success and "given up" in cleared.message
+    assert tick(6).preference == 0.0
+    again = ask(rig, clear=True)
+    assert again.success and "there was no goal" in again.message
+
+
+def test_a_policy_that_follows_no_goals_says_so(ros_domain: Any, node_process: Callable[..., Any]) -> None:
+    rig = Rig(ros_domain, node_process, lockstep=True, policy="skills")
+    rig.activate()
+    answer = ask(rig, thing="red", x=0.6, y=0.1)
+    assert not answer.success and "policy 'skills' follows no goals" in answer.message

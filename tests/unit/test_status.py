@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from crl_node.cli.live import LiveView, line
+from crl_node.colours import colour_name
 from crl_node.data import ACTION_PARENT, Edge, InformationGain, Term, TermKind
-from crl_node.status import SlotView, Status, colour_name, sentence, where
+from crl_node.status import GoalView, SlotView, Status, sentence, where
 
 TABLE = (0.4, 0.8, -0.3, 0.3)
 SLOTS = {
@@ -87,3 +88,12 @@ def test_a_status_with_nothing_finite_is_drawn() -> None:
     status.gain = InformationGain(nan, nan, nan)
     status.gain_history.append((0.0, nan))
     assert "thing 1" in render(status)
+
+
+def test_goals_are_shown_with_how_far_there_is_to_go() -> None:
+    status = Status(slots=dict(SLOTS), gain=InformationGain(0.1, 0.2, 0.0), preference=1.5, doing="bring it")
+    red = SLOTS[3]
+    status.goals = (GoalView(3, "red", red.x + 0.04, red.y), GoalView(77, "blue", 0.6, 0.1))
+    text = render(status)
+    assert "+1.50 nats" in text and "(4 cm to go)" in text and "the blue thing 77" in text and "out of sight" in text
+    assert "goal: the red thing 3 to" in line(status, 10.0)
