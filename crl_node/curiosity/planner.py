@@ -72,7 +72,7 @@ class Planner:
         self.gave_up = 0
         self._needs: list[Need] = []
         self._goals: dict[int, NDArray[np.float64]] = {}  # slot id: place [2] m
-        self._goal_weight = 0.0
+        self._goal_weights: dict[int, float] = {}  # slot id: nats/m
         self._seed, self._calls = seed, 0
         self._jams = JamMemory()
         c, shape = self.config, self.session.info.shape
@@ -115,13 +115,18 @@ class Planner:
         self.posterior = posterior
         return milliseconds
 
-    def set_goal(self, places: Mapping[int, tuple[float, float]], weight: float = 100.0) -> None:
+    def set_goal(
+        self, places: Mapping[int, tuple[float, float]], weight: float | Mapping[int, float] = 100.0
+    ) -> None:
         """From now on prefer plans that bring slots (by id) to `places` [m], worth `weight` nats for each metre nearer.
 
-        Replaces earlier goals. ValueError for the body, a place off the table, or a weight that is not positive.
+        `weight`: of all, or by slot id. Replaces earlier goals. ValueError for the body, a place off the table, or a
+        weight that is not positive.
         """
-        if not (np.isfinite(weight) and weight > 0):
-            raise ValueError(f"goal: the weight is {weight} nats/m, it must be positive and finite; goals unchanged")
+        weights = {int(i): float(weight[i] if isinstance(weight, Mapping) else weight) for i in places}
+        for w in weights.values():
+            if not (np.isfinite(w) and w > 0):
+                raise ValueError(f"goal: the weight is {w} nats/m, it must be positive and finite; goals unchanged")
         rim, goals = self.table.rim, dict[int, NDArray[np.float64]]()
         for identity, place in places.items():
             x, y = (float(v) for v in place)
@@ -133,11 +138,11 @@ class Planner:
                     f"y {rim[2]} to {rim[3]} m); goals unchanged"
                 )
             goals[int(identity)] = np.array([x, y])
-        self._goals, self._goal_weight = goals, float(weight)
+        self._goals, self._goal_weights = goals, weights
 
     def clear_goal(self) -> None:
         """Curiosity alone again."""
-        self._goals, self._goal_weight = {}, 0.0
+        self._goals, self._goal_weights = {}, {}
 
     def plan(
         self, belief: Belief, *, previous: Plan | None = None, executed: NDArray[np.float64] | None = None
@@ -191,7 +196,7 @@ class Planner:
         actions[:m], bonus[:m] = proposals.actions, proposals.bonus
         goal, weight = np.zeros_like(scene.position, np.float32), np.zeros(len(scene.ids), np.float32)
         for row, place in self._goals_in(scene).items():
-            goal[row], weight[row] = place, self._goal_weight
+            goal[row], weight[row] = place, self._goal_weights[int(scene.ids[row])]
         return {
             "position": scene.position.astype(np.float32),
             "velocity": scene.velocity.astype(np.float32),

@@ -22,9 +22,9 @@ from crl_node.bags.reader import BagReader
 
 pytestmark = pytest.mark.ros
 
-SECONDS = 60
+SECONDS = 40
 #: s of simulated time after which the goal is given.
-LEARNED = 20.0
+LEARNED = 8.0
 #: Where the red cube is wanted, m.
 GOAL = (0.60, 0.0)
 

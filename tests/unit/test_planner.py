@@ -182,6 +182,8 @@ def test_goals_that_make_no_sense_are_refused_in_words_and_the_old_one_stays() -
         p.set_goal({1: (float("nan"), 0.0)})
     with pytest.raises(ValueError, match="weight is 0"):
         p.set_goal({1: (0.6, 0.0)}, weight=0.0)
+    with pytest.raises(ValueError, match="weight is -1"):
+        p.set_goal({1: (0.6, 0.0), 2: (0.5, 0.0)}, weight={1: 10.0, 2: -1.0})
     assert p.plan(belief_of(THINGS)).chosen.preference > 0
     # A slot that is not in the scene is waited for.
     p.set_goal({9: (0.6, 0.0)})
