@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from crl_node.parameter_spec import ParameterError
 from crl_node.replay.compare import Comparison
 from crl_node.replay.run import Outcome, Replay
 from crl_node.replay.settings import ReplayError, read_settings
-from crl_node.replay.stream import BELIEF, COMMAND, Kind, events, roles
+from crl_node.replay.stream import BELIEF, COMMAND, Event, Kind, events, roles
 from tests.support.recorded_pushes import parameters, record_pushes
 
 STEPS = 25
@@ -122,6 +123,22 @@ def test_a_params_file_wins_and_a_wrong_one_is_refused(bag: Path, tmp_path: Path
     file.write_text("learner:\n  ros__parameters:\n    posterior_perod: 1.0\n")
     with pytest.raises(ParameterError, match="posterior_perod"):
         read_settings(BagReader(bag), file)
+
+
+def test_plans_that_followed_goals_the_bag_does_not_hold_are_said(bag: Path) -> None:
+    def plan(stamp: float, preference: float) -> Event:
+        chosen = SimpleNamespace(preference=preference, label="bring slot_1 to the goal", actions=[])
+        header = SimpleNamespace(stamp=SimpleNamespace(sec=int(stamp), nanosec=0))
+        return Event(Kind.PLAN, stamp, SimpleNamespace(header=header, chosen=chosen))
+
+    reader = BagReader(bag)
+    replay = Replay(reader, read_settings(reader), plan=False)
+    replay._recorded(plan(1.0, 0.0))
+    assert not any("goals" in note for note in replay.outcome.notes)
+    replay._recorded(plan(2.0, 0.5))
+    replay._recorded(plan(3.0, 0.5))
+    said = [note for note in replay.outcome.notes if "goals" in note]
+    assert len(said) == 1 and "plans from 2.00 s on followed goals" in said[0] and "planner/goals" in said[0]
 
 
 def test_a_bag_without_images_cannot_be_replayed(bag: Path, tmp_path: Path) -> None:
