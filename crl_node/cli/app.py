@@ -14,6 +14,7 @@ from crl_node import __version__
 from crl_node.cli.bag import bag_app
 from crl_node.cli.bench import bench_app
 from crl_node.cli.discover import discover
+from crl_node.cli.export import export
 from crl_node.cli.goal import goal
 from crl_node.cli.params import params
 from crl_node.cli.record import record
@@ -45,6 +46,7 @@ Exit codes: 0 done, 1 a node failed, 2 a mistake in the input, 130 stopped by Ct
 app.add_typer(world_app, name="world")
 app.add_typer(bench_app, name="bench")
 app.command()(discover)
+app.command()(export)
 app.command()(goal)
 app.command()(soak)
 app.command()(params)

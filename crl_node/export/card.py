@@ -55,7 +55,7 @@ improved by iCEM ({n.iterations} iterations, {n.elites} elites). It needs onnxru
 {_table(outputs(n), None)}
 
 ## How it was made
-`python -m crl_node.export --candidates {n.candidates} --horizon {n.horizon} --iterations {n.iterations} \
+`crl export --candidates {n.candidates} --horizon {n.horizon} --iterations {n.iterations} \
 --build {info.build}` traces the pieces of `crl_node/export/plan_graph.py` with `torch.onnx.export` and joins them;
 a run fills in what its robot has learned
 (`crl_node.export.onnx_model.write_model`). Scores agree with the torch reference to 1e-4.

@@ -271,7 +271,7 @@ def test_card_names_every_input_and_output_with_its_shape_and_lies_beside_the_fi
         assert f"| `{tensor.name}` | {tensor.dtype} | {list(tensor.shape)} |" in card
     shipped = TEMPLATE.with_suffix(".md").read_text()
     assert info.hash in shipped
-    assert "python -m crl_node.export" in shipped
+    assert "crl export --candidates" in shipped
 
 
 def test_every_learned_input_may_be_left_out_and_still_be_overridden() -> None:

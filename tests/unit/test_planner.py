@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from crl_node.curiosity.planner import Planner, PlannerConfig
@@ -93,6 +94,20 @@ def test_plans_before_anything_was_learned() -> None:
     assert plan.posterior_version == 0
     assert np.linalg.norm(plan.chosen.actions, axis=1).max() > 0.02
     assert plan.chosen.label.startswith("push")
+
+
+def test_no_session_is_created_once_the_planner_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creating one holds the interpreter for a tenth of a second and more: never while the arm moves."""
+    p = planner()
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a session was created after activation")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", forbidden)
+    for version in (2, 3):
+        p.swap(random_posterior(version, version=version))
+        p.set_goal({1: (0.6, 0.1)})
+        assert p.plan(belief_of(THINGS, stamp=0.1 * version)).posterior_version == version
 
 
 def test_a_bad_posterior_is_refused_and_the_old_one_stays() -> None:
