@@ -61,7 +61,7 @@ class GateCampaign:
         self._new_gate()
 
     def _new_gate(self) -> None:
-        self.gate = Gate(self.profile, self.arm)
+        self.gate = Gate(self.profile, self.arm, latency=float(self.rng.choice((0.0, 0.05))))
         self.gate.observe(self.now, self.names, self.start, np.zeros(7))
 
     def run(self, inputs: int, say: Say = lambda text: None) -> dict[str, Any]:
@@ -112,6 +112,15 @@ class GateCampaign:
 
     def _check(self, executed: Command) -> None:
         """What goes over the wire: finite, by name, at rest at the end, inside the limits."""
+        self._check_one(executed)
+        if executed.trajectory is not None and self.gate.outgoing is not None:  # with what is under way before it
+            sent = self.gate.outgoing[1]
+            if not sent.is_finite or sent.joint_names != self.names or not sent.ends_at_rest or sent.duration > 0.4:
+                self.unsafe.append("a message to the controller of wrong joints, too long or not at rest at its end")
+            elif not (sent.max_velocity() <= self.profile.limits.velocity * (1 + 1e-5)).all():
+                self.unsafe.append("a message to the controller beyond the limits")
+
+    def _check_one(self, executed: Command) -> None:
         numbers = (executed.stamp, executed.belief_stamp, executed.duration, executed.ramp, *executed.velocity)
         if not np.isfinite(numbers).all():
             self.unsafe.append(f"a command with the numbers {numbers}")

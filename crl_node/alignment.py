@@ -46,11 +46,12 @@ class ExecutedCommand:
     duration: float  # s
     ramp: float  # s
     trajectory: JointTrajectory | None = None  # what the joints were told, to know whether they did it
+    hold: bool = False
 
     @classmethod
     def of(cls, command: Command) -> ExecutedCommand:
         """From a command that the gate passed on."""
-        return cls(command.stamp, command.velocity, command.duration, command.ramp, command.trajectory)
+        return cls(command.stamp, command.velocity, command.duration, command.ramp, command.trajectory, command.hold)
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,16 @@ class Aligner:
             self._forget(self._joints, stamp)
 
     def add_command(self, command: ExecutedCommand) -> None:
-        """A command that started to act at its stamp and replaced whatever acted before."""
+        """A command that started to act at its stamp and replaced whatever acted before.
+
+        A hold may come with a stamp before that of a command which had not yet begun, and never will.
+        """
         self.counts.commands += 1
+        newest = self._newest.get("command", -np.inf)
+        if command.hold and newest - self.config.jump < command.stamp < newest - SAME:
+            while self._commands and self._commands[-1].stamp > command.stamp - SAME:
+                self._commands.pop()
+            self._newest["command"] = self._commands[-1].stamp if self._commands else command.stamp - 2 * SAME
         if self._accept("command", command.stamp):
             self._commands.append(command)
             self._forget(self._commands, command.stamp)

@@ -32,6 +32,21 @@ def check(
     return findings
 
 
+def refusal(name: str) -> str:
+    """Why this profile must not be run, told in sentences; nothing when nothing must be mended.
+
+    One whose URDF comes from a topic cannot be judged without the robot: its nodes refuse what they cannot use.
+    """
+    try:
+        load_profile(name)
+    except DescriptionNeededError:
+        return ""
+    except ValueError:
+        pass  # the findings say it
+    _, findings = check_profile(name)
+    return "; ".join(f"{entry.subject}: {entry.sentence}" for entry in findings.entries if entry.must_be_mended)
+
+
 def _listen(name: str, seconds: float, overrides: dict[str, str], domain_id: int | None) -> Observation:
     try:
         from crl_node.nodes.robot_observer import observe

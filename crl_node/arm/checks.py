@@ -54,6 +54,7 @@ def check_command(
     command: Command,
     *,
     now: float,
+    late: float,
     measured: JointState,
     executing: tuple[Array, Array],
     profile: RobotProfile,
@@ -61,13 +62,13 @@ def check_command(
 ) -> JointTrajectory:
     """The command's trajectory in the profile's joint order, if it passes every rule; else raises RejectionError.
 
-    `executing` is the reference (q [J] rad, dq [J] rad/s) that the command would replace.
+    `executing` is the reference (q [J] rad, dq [J] rad/s) that the command would replace, `late` s into it.
     """
     trajectory = check_finite(command)
     check_fresh(command, now, profile)
     trajectory = check_form(command, trajectory, profile)
     check_limits(trajectory, profile)
-    check_join(trajectory, max(0.0, now - command.stamp), measured, executing, profile)
+    check_join(trajectory, late, measured, executing, profile)
     check_workspace(trajectory, measured, arm)
     return trajectory
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ _HEIGHT_CORRECTION = 0.005  # m
 _POSTURE_CORRECTION = 0.01  # rad
 #: Share of `max_tip_lag` that is ordinary: what a tip lags that moves freely.
 _FREE_LAG = 2 / 3
+#: Chunks kept to know where the arm was told to be when it was measured: more begin in a lead than one.
+_REMEMBERED = 12
 #: Share of the joints' limits the commander asks for: the gate checks against the whole.
 _LIMIT_SHARE = 0.99
 
@@ -73,11 +76,11 @@ class TipCommander:
         self.arm = arm or Arm(profile)
         self._trajectory: JointTrajectory | None = None
         self._start = 0.0
-        self._previous: tuple[JointTrajectory, float] | None = None
+        self._previous: deque[tuple[JointTrajectory, float]] = deque(maxlen=_REMEMBERED)
 
     def reset(self, q: dict[str, float], start: float = 0.0) -> None:
         """Take `q` rad, at rest, as the reference from `start` s on."""
-        self._previous = None
+        self._previous.clear()
         self._trajectory = JointTrajectory.resting(self.profile.joint_names, self.profile.vector(q))
         self._start = start
 
@@ -89,7 +92,7 @@ class TipCommander:
     def _keep(self) -> None:
         """Remember the reference that a new one takes over from."""
         if self._trajectory is not None:
-            self._previous = (self._trajectory, self._start)
+            self._previous.append((self._trajectory, self._start))
 
     def reference(self, time: float) -> tuple[Array, Array]:
         """Reference position [J] rad and velocity [J] rad/s at `time` s, on the clock of the chunks' starts."""
@@ -98,10 +101,11 @@ class TipCommander:
         return self._trajectory.sample(time - self._start)
 
     def _before(self, time: float) -> Array:
-        """Reference position [J] rad at `time` s, also within the chunk before the last."""
-        if self._previous is not None and time < self._start:
-            trajectory, start = self._previous
-            return trajectory.sample(time - start)[0]
+        """Reference position [J] rad at `time` s, also within the chunks before the last."""
+        if time < self._start:
+            for trajectory, start in reversed(self._previous):
+                if start <= time:
+                    return trajectory.sample(time - start)[0]
         return self.reference(time)[0]
 
     def hold(

@@ -43,9 +43,13 @@ class Following:
         """From `start` s on `trajectory` (joints in this order) is executed instead of what was before."""
         self._acting.append((start, trajectory))
 
+    def reference(self, stamp: float) -> Array | None:
+        """Position [J] rad it was told to be at, at `stamp` s; None when nothing was told for that time."""
+        return next((t.sample(stamp - start)[0] for start, t in reversed(self._acting) if start <= stamp), None)
+
     def observe(self, stamp: float, position: Array) -> str:
         """Take the measured `position` [J] rad of `stamp` s; a sentence while the arm does not follow, else nothing."""
-        reference = next((t.sample(stamp - start)[0] for start, t in reversed(self._acting) if start <= stamp), None)
+        reference = self.reference(stamp)
         if reference is None:
             self.error = 0.0
         else:

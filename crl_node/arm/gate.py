@@ -22,10 +22,11 @@ from crl_node.arm.checks import (
     outside_workspace,
 )
 from crl_node.arm.following import Following
-from crl_node.arm.joining import FOLLOWS, joined
+from crl_node.arm.joining import FOLLOWS, joined, spliced
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import RobotProfile
 from crl_node.arm.trajectory import JointTrajectory
+from crl_node.arm.way import Way
 from crl_node.command import Command
 from crl_node.data import Array
 
@@ -54,10 +55,16 @@ class Verdict:
 
 
 class Gate:
-    """Judges commands for one arm. Times are seconds on one clock, that of the stamps."""
+    """Judges commands for one arm. Times are seconds on one clock, that of the stamps.
 
-    def __init__(self, profile: RobotProfile, arm: Arm | None = None) -> None:
+    What is sent takes up to `latency` s to the controller, or as long as the joint states on their way back
+    (`way.observe`). Meanwhile the controller goes on with what it has. So nothing that is sent differs from what is
+    being executed before that time is over.
+    """
+
+    def __init__(self, profile: RobotProfile, arm: Arm | None = None, *, latency: float = 0.0) -> None:
         self.profile = profile
+        self.way = Way(latency)
         self.arm = arm or Arm(profile)
         self.estop = ""  # why the emergency stop is latched; empty when it is not
         self.accepted = 0
@@ -75,6 +82,15 @@ class Gate:
         self._quiet_until = -np.inf  # s, only holds until then
         self._resuming = False  # the emergency stop was released and nothing has moved since
         self._executing: tuple[float, JointTrajectory] | None = None  # start s, trajectory
+        self._newest_stamp = -np.inf  # s, of the last accepted command, as it came
+
+    @property
+    def outgoing(self) -> tuple[float, JointTrajectory] | None:
+        """What the controller must be sent after a verdict or a hold: start s, trajectory.
+
+        It begins with what was being executed, until the verdict's own trajectory takes over.
+        """
+        return self._executing
 
     # -- joint states ---------------------------------------------------------------------------------------------
 
@@ -113,6 +129,7 @@ class Gate:
         )
         self._quiet_until = stamp + CLOCK_WINDOW
         self.newest_joint_stamp, self.measured, self._executing = -np.inf, None, None
+        self._newest_stamp = -np.inf
         self.following.forget()
         self.joint_problem = "no joint states have arrived since the clock jumped"
         self.last_command, self.held = stamp, False
@@ -189,33 +206,36 @@ class Gate:
                 raise RejectionError(reason, problem)
         if now < self._quiet_until:
             raise RejectionError("clock", f"the clock jumped less than {CLOCK_WINDOW:g} s ago")
-        if self._executing is not None and command.stamp < self._executing[0]:
+        if command.stamp < self._newest_stamp:
             raise RejectionError(
                 "order",
                 f"command {command.sequence} is stamped {command.stamp:.3f} s, before the one being executed "
-                f"({self._executing[0]:.3f} s)",
+                f"({self._newest_stamp:.3f} s)",
             )
         if command.hold and command.trajectory is None:
             return self._hold_for(command, now)
         state = (self.measured.position, self.measured.velocity)
-        executing = self._reference(max(now, command.stamp)) or state
+        begin = max(now + self.way.at(now), command.stamp)
+        late = begin - command.stamp
+        executing = self._reference(begin) or state
         trajectory = check_command(
             command,
             now=now,
+            late=late,
             measured=self.measured,
             executing=executing,
             profile=self.profile,
             arm=self.arm,
         )
-        late = max(0.0, now - command.stamp)
         if self._resuming:
             self._check_resume(command, trajectory, late, self.measured)
-        then = self._reference(self.measured.stamp)
-        follows = then is not None and float(np.abs(then[0] - self.measured.position).max()) <= FOLLOWS
+        then = self.following.reference(self.measured.stamp)
+        follows = then is not None and float(np.abs(then - self.measured.position).max()) <= FOLLOWS
         trajectory = joined(trajectory, late, executing, self.measured, self.arm, follows=follows)
+        self._newest_stamp = command.stamp
         if late > 0:
-            command = replace(command, stamp=now, duration=max(command.duration - late, 1e-3))
-        self._execute(command.stamp, trajectory)
+            command = replace(command, stamp=begin, duration=max(command.duration - late, 1e-3))
+        self._execute(now, command.stamp, trajectory)
         self.held = command.hold
         self._resuming = self._resuming and command.hold
         velocity = np.zeros(2) if command.hold else self._mean_velocity(trajectory, command.duration)
@@ -231,9 +251,9 @@ class Gate:
                 f"'{self.profile.joint_names[joint]}' {away[joint]:.4f} rad from where it is, at most {RESUME_STEP:g}",
             )
 
-    def _execute(self, start: float, trajectory: JointTrajectory) -> None:
-        self._executing = start, trajectory
-        self.following.told(start, trajectory)
+    def _execute(self, now: float, start: float, trajectory: JointTrajectory) -> None:
+        self._executing = spliced(self._executing, now, start, trajectory)
+        self.following.told(*self._executing)
 
     def _mean_velocity(self, trajectory: JointTrajectory, duration: float) -> Array:
         """Mean planar tip velocity [2] m/s over the first `duration` s: what the learner must believe was done."""
@@ -250,12 +270,12 @@ class Gate:
     def _hold_for(self, command: Command, now: float) -> Command:
         """A hold that answers `command`: it starts at its stamp, or now where that stamp is no good."""
         in_time = 0.0 <= command.stamp - now <= MAX_EARLY  # False for NaN
-        start = command.stamp if in_time else now
-        trajectory = self._stop(start)
+        start = max(command.stamp if in_time else now, now + self.way.at(now))
+        trajectory = self._stop(start, now)
         self.holds += 1
         self.held = True
         if trajectory is not None:
-            self._execute(start, trajectory)
+            self._execute(now, start, trajectory)
         return replace(
             command,
             stamp=start,
@@ -274,15 +294,17 @@ class Gate:
         start, trajectory = self._executing
         return trajectory.sample(time - start)
 
-    def _stop(self, time: float) -> JointTrajectory | None:
-        """From the reference at `time` s to rest. None when nobody knows where the arm is."""
+    def _stop(self, time: float, now: float) -> JointTrajectory | None:
+        """From the reference at `time` s to rest, decided at `now` s. None when nobody knows where the arm is."""
         profile, reference = self.profile, self._reference(time)
-        known = not self.joints_stale(time) and self.measured is not None
+        known = not self.joints_stale(now) and self.measured is not None
         if known and self.measured is not None:
+            then = self.following.reference(self.measured.stamp)
+            then = reference[0] if then is None and reference is not None else then
             far = (
-                reference is None
+                then is None
                 or bool(self.following.problem)
-                or np.abs(reference[0] - self.measured.position).max() > profile.resync_tolerance
+                or np.abs(then - self.measured.position).max() > profile.resync_tolerance
             )
             # While stopped, and where the arm resumes from, "here" is where it is, not where it was told to be.
             resting = reference is not None and not np.abs(reference[1]).max() > 1e-9

@@ -18,8 +18,36 @@ from crl_node.data import Array
 FOLLOWS = 0.03
 #: Differences that no motor feels.
 _SAME_POSITION, _SAME_VELOCITY = 1e-5, 1e-3  # rad, rad/s
+#: Points closer than this make one, s: a piece between them would be stiff with rounding.
+_SHORTEST_PIECE = 2e-4
 #: How long the change from one velocity to the other may take, s, the quickest first.
 _BLENDS = (0.02, 0.03, 0.045, 0.06, 0.08, 0.10, 0.12)
+
+
+def spliced(
+    executing: tuple[float, JointTrajectory] | None, now: float, start: float, trajectory: JointTrajectory
+) -> tuple[float, JointTrajectory]:
+    """What to send at `now` s, so that `trajectory` begins at `start` s: (start s, trajectory).
+
+    A controller replaces what it executes by what arrives, when it arrives. So what is `executing` (start s,
+    trajectory) is repeated from now to `start`, point by point: whenever in between it is taken up, position and
+    velocity go on. Where `trajectory` does not go on from what is executed (an arm that is held where it is), it is
+    sent as it is.
+    """
+    if executing is None or start - now <= _SHORTEST_PIECE or now < executing[0] - 1e-6:
+        return start, trajectory
+    before, wait = executing[1].after(max(0.0, now - executing[0])), start - now
+    q, dq = before.sample(wait)
+    apart = np.abs(q - trajectory.positions[0]).max(), np.abs(dq - trajectory.velocities[0]).max()
+    if apart[0] > _SAME_POSITION or apart[1] > _SAME_VELOCITY:
+        return start, trajectory
+    early = before.times < wait - _SHORTEST_PIECE
+    return now, JointTrajectory(
+        trajectory.joint_names,
+        np.concatenate([before.times[early], wait + trajectory.times]),
+        np.vstack([before.positions[early], trajectory.positions]),
+        np.vstack([before.velocities[early], trajectory.velocities]),
+    )
 
 
 def joined(

@@ -338,7 +338,7 @@ def _plane(section: Section | None) -> TablePlane:
 def _controller(section: Section | None) -> Controller:
     if section is None:
         return Controller()
-    numbers = [section.number(key) for key in ("rate", "timeout", "gain")]
+    numbers = [section.number(key) for key in ("rate", "timeout", "gain", "latency")]
     controller = Controller(section.text("topic"), section.choice("type"), *numbers)
     section.fields.done()
     return controller

@@ -118,6 +118,7 @@ class Controller:
     rate: float = 50.0  # Hz, of a velocity or twist stream
     timeout: float = 0.25  # s, of a velocity or twist stream
     gain: float = 4.0  # 1/s, of a velocity or twist stream
+    latency: float = 0.05  # s, a trajectory may take to the controller without a jump
 
     @property
     def streams(self) -> bool:

@@ -38,6 +38,11 @@ class Finding:
     sentence: str
     warning: bool = False  # not ok, but it can run
 
+    @property
+    def must_be_mended(self) -> bool:
+        """It is not ok, and cannot run so."""
+        return not self.ok and not self.warning
+
 
 @dataclass
 class Findings:
@@ -60,7 +65,7 @@ class Findings:
     @property
     def errors(self) -> int:
         """How many must be mended."""
-        return sum(not entry.ok and not entry.warning for entry in self.entries)
+        return sum(entry.must_be_mended for entry in self.entries)
 
 
 def check_profile(name: str, description: str | None = None) -> tuple[RobotProfile | None, Findings]:

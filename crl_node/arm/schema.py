@@ -127,6 +127,10 @@ SPECS: dict[str, FieldSpec] = {
         "Velocity and twist: with no accepted command for this long the gate sends zero; the controller's own timeout "
         "should be no longer.", "s", 0.02, 1.0, 0.25,
     ),
+    "controller.latency": _number(
+        "joint_trajectory: a trajectory may take so long from the gate into the controller. New motion departs from "
+        "the one under way so much later than the gate sends it; one that takes longer jumps.", "s", 0.0, 0.1, 0.05,
+    ),
     "controller.gain": _number("Velocity and twist: correction of what the arm lags.", "1/s", 0.0, 20.0, 4.0),
     "joint_states": _group("Where the joints are told."),
     "joint_states.topic": _text("sensor_msgs/JointState.", "joint_states"),

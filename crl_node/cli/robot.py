@@ -148,18 +148,24 @@ def robot_run(
     autostart: Annotated[
         bool, typer.Option("--autostart/--no-autostart", help="Without it nothing moves before /manager/startup.")
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run a profile that `crl robot check` finds fault with.")
+    ] = False,
     params_file: Annotated[Path | None, typer.Option(help="ROS params file; wins over everything else.")] = None,
     namespace: Annotated[str, typer.Option(help="ROS namespace of our nodes.")] = "",
     log_level: Annotated[str, typer.Option(help="debug, info, warn or error.")] = "info",
 ) -> None:
     """Run the curious arm on a robot, or on a mock of it.
 
-    Check first: `crl robot check PROFILE --live`. Nothing moves before the gate is active, every command goes through
-    the gate, and Ctrl-C stops the arm before anything else ends. Keep a hand on the hardware stop.
+    Check first: `crl robot check PROFILE --live`; a profile with something to mend is not run without --force. Nothing
+    moves before the gate is active, every command goes through the gate, and Ctrl-C stops the arm before anything else
+    ends. Keep a hand on the hardware stop.
     """
     from datetime import datetime
 
     from crl_node.cli.run import run_robot
+    from crl_node.parameter_spec import ParameterError
+    from crl_node.robot_checking import refusal
     from crl_node.robot_session import RobotSession
     from crl_node.system import RobotOptions
 
@@ -177,5 +183,10 @@ def robot_run(
         controller_topic=controller_topic,
         autostart=autostart,
     )
+    problem = refusal(profile)
+    if problem and not force:
+        raise ParameterError(f"'{profile}' is not run: {problem}. Mend it (`crl robot check`), or give --force")
+    if problem:
+        errors.print(f"run by --force although: {escape(problem)}", style="yellow", soft_wrap=True)
     session = RobotSession(options, namespace=namespace, params_file=params_file, log_level=log_level)
     raise typer.Exit(run_robot(session, console, errors))

@@ -22,7 +22,7 @@ from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
 from crl_node.nodes.robot_profile import robot_profile
 from crl_node.perception.validate import decode_image
 
-#: A command begins to act this long after it was made, s.
+#: A command is on its way to the gate for this long, s.
 LEAD = 0.04
 
 
@@ -104,11 +104,12 @@ class CalibratorNode(ManagedNode):
             return
         now = self.now()
         stamp, q, dq = self._joints
-        chunk = self.visitor.chunk(now, now + LEAD, stamp, q, dq)
+        start = now + LEAD + (0.0 if self._profile.controller.streams else self._profile.controller.latency)
+        chunk = self.visitor.chunk(now, start, stamp, q, dq)
         self._sequence += 1
         profile = self._profile
         command = Command(
-            now + LEAD, self._sequence, stamp, 0, False, chunk.velocity, profile.command_duration, profile.command_ramp,
+            start, self._sequence, stamp, 0, False, chunk.velocity, profile.command_duration, profile.command_ramp,
             chunk.trajectory,
         )  # fmt: skip
         self._commands.publish(convert.command_to_message(command, profile.base_frame))

@@ -59,7 +59,9 @@ class Gate(ManagedNode):
         controller = profile.controller
         if controller.streams and self.params.lockstep:
             raise ValueError(f"lockstep needs a joint_trajectory controller, '{profile.name}' has {controller.type}")
-        self._logic = Logic(profile)
+        # A stream's ticks are the gate's own, and in lockstep the controller waits: nothing is on its way for long.
+        latency = 0.0 if controller.streams or self.params.lockstep else controller.latency
+        self._logic = Logic(profile, latency=latency)
         self._stream = Stream(profile, self._logic.arm) if controller.streams else None
         self._output = self.create_lifecycle_publisher(_OUTPUTS[controller.type], controller.topic, 10)
         self._executed = self.create_lifecycle_publisher(CommandMessage, "gate/executed", 10)
@@ -120,6 +122,8 @@ class Gate(ManagedNode):
         stamp = stamp_to_seconds(message.header.stamp)
         if stamp > self.logic.newest_joint_stamp:
             self._tick_since = self._steady_seconds()
+        now = self.now()
+        self.logic.way.observe(now, now - stamp)
         problem = self.logic.observe(stamp, message.name, message.position, message.velocity)
         if problem:
             self._complain("joint_states", problem)
@@ -168,18 +172,19 @@ class Gate(ManagedNode):
 
     def _send(self, command: Command) -> None:
         """The one place from which an answer goes to the controller (a stream's `_tick` sends it bit by bit)."""
-        trajectory = command.trajectory
-        if trajectory is not None and not (trajectory.is_finite and np.isfinite(command.velocity).all()):
+        outgoing = None if command.trajectory is None else self.logic.outgoing
+        if outgoing is not None and not (outgoing[1].is_finite and np.isfinite(command.velocity).all()):
             # Cannot happen; a motor is not the place to find out that it can.
             raise RuntimeError(f"command {command.sequence} is not finite after all checks; nothing was sent")
         frame = self.logic.profile.base_frame
         self._answered.append(command.stamp)
         if self._stream is None:
-            self._output.publish(convert.trajectory_to_message(trajectory, command.stamp, frame))
-        elif trajectory is None:
+            start, trajectory = outgoing or (command.stamp, None)
+            self._output.publish(convert.trajectory_to_message(trajectory, start, frame))
+        elif outgoing is None:
             self._stream.stop()
         else:
-            self._stream.follow(trajectory, command.stamp, self.now(), hold=command.hold)
+            self._stream.follow(outgoing[1], outgoing[0], self.now(), hold=command.hold)
         self._executed.publish(convert.command_to_message(command, frame))
 
     def _tick(self) -> None:
@@ -296,6 +301,7 @@ class Gate(ManagedNode):
             "errors": self.error_count,
             "command_age_s": f"{command_age:.3f}",
             "joint_states_age_s": f"{joints_age:.3f}",
+            "way_to_the_controller_s": f"{logic.way.at(now):.3f}",
             "following_error_rad": f"{logic.following.error:.4f}",
             "foreign": logic.foreign,
             "clock_jumps": logic.clock_jumps,

@@ -33,6 +33,8 @@ from crl_node.simulator.mock_controller import MockController, MockOptions
 
 #: How often the wall clock is looked at, s.
 TICK = 0.004
+#: Physics that is so far behind draws no picture, s.
+FRAME_LAG = 0.1
 #: Period of the diagnostics, s.
 REPORT_PERIOD = 1.0
 
@@ -61,7 +63,7 @@ class MockNode(Guard, Node):
         self._frame_steps = round(RATE * calibration.period)
         # Drivers do not keep to the URDF's order, and they tell of joints that are not the arm's.
         self._order = sorted(range(len(profile.joint_names)), key=lambda i: profile.joint_names[i], reverse=True)
-        self._frames = 0
+        self._frames = self._dropped = 0
         self._given_up = 0.0
         self._last_problem = ""
         self._open()
@@ -85,14 +87,29 @@ class MockNode(Guard, Node):
             "forward_velocity": (Float64MultiArray, self._on_velocities),
             "servo_twist": (TwistStamped, self._on_twist),
         }[self._profile.controller.type]
-        self.create_subscription(kind, self._profile.controller.topic, self.guarded(callback), small)
+        self._commands_in = self.create_subscription(
+            kind, self._profile.controller.topic, self.guarded(callback), small
+        )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(TICK, self.guarded(self._tick), clock=steady)
         self.create_timer(REPORT_PERIOD, self.guarded(self._report), clock=steady)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
-    def _on_trajectory(self, message: JointTrajectory) -> None:
+    def _take_commands(self) -> None:
+        """What has come while this process drew or did not run: a controller in a thread of its own would have it."""
+        handle = self._commands_in.handle
+        with handle:
+            while (taken := handle.take_message(self._commands_in.msg_type, False)) is not None:
+                self._commands_in.callback(*taken)
+
+    def _arrival(self, info: dict[str, int]) -> float:
+        """When a message came, s of the physics: then it acts, even if this process gets round to it later."""
+        stamp = info.get("received_timestamp") or info.get("source_timestamp") or 0
+        now = self._now()
+        return min((stamp - self._epoch) / 1e9, now) if stamp else now
+
+    def _on_trajectory(self, message: JointTrajectory, info: dict[str, int]) -> None:
         if not message.points:
             return  # as the real controller: nothing is replaced
         joints = len(message.joint_names)
@@ -105,7 +122,7 @@ class MockNode(Guard, Node):
                 return
         moving = all(len(point.velocities) == joints for point in message.points)
         stamp = messages.stamp_to_nanoseconds(message.header.stamp)
-        now = self._now()
+        now = self._arrival(info)
         times = [messages.stamp_to_nanoseconds(point.time_from_start) / 1e9 for point in message.points]
         try:
             self._controller.trajectory(
@@ -119,18 +136,18 @@ class MockNode(Guard, Node):
         except TrajectoryRejectedError as error:
             self._refuse(str(error))
 
-    def _on_velocities(self, message: Float64MultiArray) -> None:
+    def _on_velocities(self, message: Float64MultiArray, info: dict[str, int]) -> None:
         label = message.layout.dim[0].label if message.layout.dim else ""
         try:
-            self._controller.velocities(message.data, label, self._now())
+            self._controller.velocities(message.data, label, self._arrival(info))
         except TrajectoryRejectedError as error:
             self._refuse(str(error))
 
-    def _on_twist(self, message: TwistStamped) -> None:
+    def _on_twist(self, message: TwistStamped, info: dict[str, int]) -> None:
         linear, angular = message.twist.linear, message.twist.angular
         twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
         try:
-            self._controller.twist(twist, message.header.frame_id, self._now())
+            self._controller.twist(twist, message.header.frame_id, self._arrival(info))
         except TrajectoryRejectedError as error:
             self._refuse(str(error))
 
@@ -157,12 +174,16 @@ class MockNode(Guard, Node):
             return
         target = int(self._now() * RATE)
         while simulator.steps < target:
+            self._take_commands()
             to_event = self._joint_steps - simulator.steps % self._joint_steps
             simulator.step(min(to_event, target - simulator.steps))
             if simulator.steps % self._joint_steps == 0:
                 self._publish_joints()
             if simulator.steps % self._frame_steps == 0:
-                self._publish_frame()
+                if self._now() - simulator.time > FRAME_LAG:
+                    self._dropped += 1  # as a camera does whose machine is busy
+                else:
+                    self._publish_frame()
 
     def _anchor(self) -> None:
         """Let the physics run from here and now."""
@@ -206,6 +227,8 @@ class MockNode(Guard, Node):
             "commands_accepted": controller.accepted,
             **{f"refused/{reason}": count for reason, count in sorted(controller.problems.items())},
             "frames": self._frames,
+            "frames_dropped": self._dropped,
+            "followed_acceleration": f"{controller.largest_acceleration:.3f}",
             "given_up_s": f"{self._given_up:.3f}",
             "errors": self.error_count,
             "last_problem": self._last_problem,

@@ -23,6 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
 from crl_node.arm.commander import Chunk, TipCommander
+from crl_node.arm.way import Lead
 from crl_node.command import Command
 from crl_node.curiosity.assembly import default_model, planner_from
 from crl_node.curiosity.planner import Planner
@@ -63,6 +64,8 @@ class PlannerNode(ManagedNode):
         profile = robot_profile(self, self.params.robot)
         self._profile = profile
         self._commander = TipCommander(profile)
+        controller = profile.controller
+        self._latency = 0.0 if controller.streams else controller.latency  # s, from the gate into the controller
         self._remove_partial()
         model = self._model_path()
         shipped = model.parent == share() / "models"
@@ -124,6 +127,7 @@ class PlannerNode(ManagedNode):
         self._refused_now = 0  # in all, as the learner counts them
         self._last_command: float | None = None
         self._held = True  # the last command sent was a hold
+        self._ahead = Lead()
 
     def start(self) -> None:
         self._forget()
@@ -203,6 +207,7 @@ class PlannerNode(ManagedNode):
         """
         if self.params.lockstep or not self.active:
             return
+        self._ahead.executed(message.sequence, stamp_to_seconds(message.header.stamp))
         late = (
             message.sequence == self._sequence
             and self._last_command is not None
@@ -254,8 +259,8 @@ class PlannerNode(ManagedNode):
     def _serve(self, start: float | None) -> None:
         """Plan from the newest belief and send the command that starts to act at `start` s.
 
-        None: `lead` after the plan is made. A command that begins before it arrives joins the motion under way in
-        the past, with a jump of as much as its way took.
+        None: in real time, `lead` and the controller's latency after the plan is made. The gate re-times what comes
+        later than that.
         """
         message, self._belief_message = self._belief_message, None
         if message is not None:
@@ -288,7 +293,12 @@ class PlannerNode(ManagedNode):
 
     def _soon(self) -> float:
         """When a command sent now can begin to act, s."""
-        return self.now() + float(self.params.lead)
+        return self.now() + self._lead
+
+    @property
+    def _lead(self) -> float:
+        """From a plan to the beginning of its motion, s."""
+        return self._ahead.at_least(float(self.params.lead) + self._latency)
 
     def _send(self, velocity: np.ndarray | None, start: float, belief_stamp: float) -> None:
         """One command; None holds."""
@@ -320,6 +330,7 @@ class PlannerNode(ManagedNode):
             gap = (start - self._last_command) / self.params.period
             self._missed += max(0, round(gap) - 1) if gap > LATE + 0.25 else 0
         self._last_command = start
+        self._ahead.sent(self._sequence, start)
         self._ticks += 1
 
     def _look(self) -> None:
@@ -337,7 +348,7 @@ class PlannerNode(ManagedNode):
         if self._joints is None or (
             not too_old  # which waits for no tick
             and self._last_command is not None
-            and -self.params.lead <= now - self._last_command < LATE * self.params.period - self.params.lead
+            and -self._lead <= now - self._last_command < LATE * self.params.period - self._lead
         ):
             return
         if self._belief is not None and too_old:
@@ -375,6 +386,7 @@ class PlannerNode(ManagedNode):
             "swaps": planner.session.swaps,
             "posterior_version": planner.version,
             "posteriors_refused": self._refused,
+            "lead_s": f"{self._lead:.3f}",
             "ticks": self._ticks,
             "missed": self._missed,
             "repeated_beliefs": self._repeated,

@@ -17,6 +17,8 @@ from crl_node.arm.profile_types import RobotProfile
 from crl_node.data import Array
 from crl_node.simulator.controller import TrajectoryController, TrajectoryRejectedError
 
+#: The acceleration of what is followed is taken over this time, s.
+_WINDOW = 0.025
 #: Damping of the twist's inverse, against singular arms.
 _DAMPING = 1e-3
 
@@ -40,6 +42,8 @@ class MockController:
         self.type = profile.controller.type
         self.problems: Counter[str] = Counter()
         self.accepted = 0
+        self.largest_acceleration = 0.0  # of what the joints were to follow, as a share of the profile's limits
+        self._followed: deque[tuple[float, Array]] = deque()  # s, [J] rad/s: the last of it
         self._arm = Arm(profile) if self.type == "servo_twist" else None
         limits = np.array([profile.urdf_limits[name] for name in profile.joint_names])
         self._lower, self._upper, self._fastest = limits.T
@@ -145,11 +149,8 @@ class MockController:
         return TrajectoryRejectedError(f"command rejected: {sentence}; the motion in progress goes on")
 
     def _later(self, now: float, begin: Callable[[], None]) -> None:
-        self._at = max(self._at, now)
-        if self.options.delay <= 0:
-            begin()
-        else:
-            self._late.append((now + self.options.delay, begin))
+        # Never at once: the physics may be behind `now`, and until there it goes on with what it has.
+        self._late.append((now + self.options.delay, begin))
 
     # -- motion -----------------------------------------------------------------------------------------------------
 
@@ -157,15 +158,22 @@ class MockController:
         """Position [J] rad and velocity [J] rad/s wanted at `time` s; time must not go back by more than a step."""
         while self._late and self._late[0][0] <= time:
             at, begin = self._late.popleft()
-            self._at = max(self._at, at)
+            self._go_on(at)
             try:
                 begin()
             except TrajectoryRejectedError:  # by now all of it is in the past
                 self.problems["late"] += 1
+        self._go_on(time)
         if self.type == "joint_trajectory":
-            self._at = max(self._at, time)
             self._position, velocity = self._trajectory.reference(time)
             return self._position, velocity
+        return self._position.copy(), self._velocity.copy()
+
+    def _go_on(self, time: float) -> None:
+        """Up to `time` s with what acts now."""
+        if self.type == "joint_trajectory":
+            self._at = max(self._at, time)
+            return
         step = time - self._at
         if step > 0:
             if self._at - self._heard > self.options.timeout:
@@ -173,14 +181,14 @@ class MockController:
             position = self._position + step * self._velocity
             self._position = np.clip(position, self._lower, self._upper)
             self._at = time
-        return self._position.copy(), self._velocity.copy()
 
     def watch(self, time: float, measured: Array) -> str:
-        """Abort a motion whose tolerances are violated at `measured` [J] rad; why, or nothing."""
+        """Abort a motion whose tolerances are violated at `measured` [J] rad; why, or nothing. Called evenly."""
         options = self.options
+        wanted, velocity = self.reference(time)
+        self._measure(time, velocity)
         if self.type != "joint_trajectory" or self._judged:
             return ""
-        wanted, _ = self._trajectory.reference(time)
         error = np.abs(wanted - measured)
         joint = int(np.argmax(error))
         name, size = self.profile.joint_names[joint], float(error[joint])
@@ -192,6 +200,16 @@ class MockController:
             elif time > self._trajectory.ends + options.goal_time:
                 return self._abort("goal", time, measured, f"joint '{name}' is {size:.3f} rad from its goal")
         return ""
+
+    def _measure(self, time: float, velocity: Array) -> None:
+        """Keep the largest acceleration over _WINDOW of what is followed."""
+        while self._followed and time - self._followed[0][0] > _WINDOW + 1e-6:
+            self._followed.popleft()
+        if self._followed and time - self._followed[0][0] > 0.5 * _WINDOW:
+            since, before = self._followed[0]
+            share = np.abs(velocity - before) / ((time - since) * self.profile.limits.acceleration)
+            self.largest_acceleration = max(self.largest_acceleration, float(share.max()))
+        self._followed.append((time, velocity))
 
     def _abort(self, reason: str, time: float, measured: Array, sentence: str) -> str:
         self.problems[f"aborted_{reason}"] += 1

@@ -95,10 +95,24 @@ def assert_safe(executed: Command, held_at: Any) -> None:
             assert away <= 1.1e-3 + held_at
 
 
+def assert_sent_safely(gate: Gate, executed: Command, now: float) -> None:
+    """What goes to the controller: `executed`, after what is under way until it begins."""
+    assert gate.outgoing is not None
+    start, sent = gate.outgoing
+    assert start <= executed.stamp and sent.times[0] == 0 and sent.ends_at_rest
+    assert start == executed.stamp or start == now
+    assert sent.duration <= 0.2 + 0.2 + 1e-6
+    assert (sent.max_velocity() <= PROFILE.limits.velocity * (1 + 1e-5)).all()
+    assert (sent.max_acceleration() <= PROFILE.limits.acceleration * (1 + 1e-4)).all()
+    np.testing.assert_allclose(
+        sent.sample(executed.stamp - start + 1e-9)[0], executed.trajectory.positions[0], atol=1e-5
+    )
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(EVENTS, st.booleans())
-def test_nothing_unsafe_ever_leaves_the_gate(events: list[Any], begin_with_joints: bool) -> None:
-    gate, commander = Gate(PROFILE, ARM), TipCommander(PROFILE, ARM)
+@given(EVENTS, st.booleans(), st.sampled_from([0.0, 0.05]))
+def test_nothing_unsafe_ever_leaves_the_gate(events: list[Any], begin_with_joints: bool, latency: float) -> None:
+    gate, commander = Gate(PROFILE, ARM, latency=latency), TipCommander(PROFILE, ARM)
     now = 10.0
     if begin_with_joints:
         gate.observe(now, NAMES, START, np.zeros(7))
@@ -127,6 +141,8 @@ def test_nothing_unsafe_ever_leaves_the_gate(events: list[Any], begin_with_joint
             tip = ARM.tip_at(gate.measured.position) if gate.measured else np.zeros(3)
             outside = float(np.maximum(PROFILE.workspace.low - tip, tip - PROFILE.workspace.high).max())
             assert_safe(executed, max(0.0, outside))
+            if executed.trajectory is not None:
+                assert_sent_safely(gate, executed, now)
             assert executed.hold or not estopped
         assert gate.measured is None or np.isfinite(gate.measured.position).all()
 

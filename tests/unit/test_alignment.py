@@ -234,3 +234,20 @@ def test_no_pair_is_made_across_a_jump_of_the_clock(jump: float) -> None:
     assert first is not None and first.action is None
     assert second is not None and second.action is not None or "before the start" in (second.note if second else "")
     assert one.counts.jumps >= 1
+
+
+def test_a_hold_replaces_a_command_that_was_to_begin_later() -> None:
+    one = aligner()
+    feed(one, 1.0, 0.1)
+    one.add_command(command(1.18, 0.2))  # on its way, to begin at 1.18 s
+    one.add_command(ExecutedCommand(1.15, np.zeros(2), 0.1, 0.1, hold=True))
+    assert one.counts.late == 0
+    feed(one, 1.1)
+    got = feed(one, 1.2)
+    assert got is not None and got.action is not None
+    # At .1 m/s from 1.0 s for .1 s, ramping down from 1.1 s, and held from 1.15 s on.
+    np.testing.assert_allclose(got.action, [0.1 * 0.75 * 0.05 / 0.1, 0.0], atol=1e-9)
+    one.add_command(command(1.16, 0.3))  # a command stamped before, again, is late as before
+    assert one.counts.late == 0
+    one.add_command(command(1.155, 0.3))
+    assert one.counts.late == 1

@@ -172,3 +172,26 @@ def test_a_camera_that_does_not_see_the_table_is_found(tmp_path: Path) -> None:
     (tmp_path / "arm.yaml").write_text(text.replace("calibration: so101", "calibration: camera.yaml"))
     _, findings = check_profile(str(tmp_path / "arm.yaml"))
     assert "the camera does not see the table's corners" in " | ".join(problems(findings))
+
+
+def test_a_profile_that_must_be_mended_is_not_run_unless_forced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from crl_node.cli.app import app
+    from crl_node.parameter_spec import ParameterError
+
+    ran: list[object] = []
+    monkeypatch.setattr("crl_node.cli.run.run_robot", lambda session, console, errors: ran.append(session) or 0)
+    text = (share() / "config" / "robots" / "so101.yaml").read_text()
+    assert text.count("calibration: so101") == 1
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text.replace("calibration: so101", "calibration: ur5e"))  # another arm's table
+    command = ["robot", "run", str(wrong), "--mock", "--out", str(tmp_path / "run")]
+    with pytest.raises(ParameterError, match="wrong.yaml' is not run: camera: .*or give --force"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not ran and not (tmp_path / "run").exists()
+    forced = CliRunner().invoke(app, [*command, "--force"], catch_exceptions=False)
+    assert forced.exit_code == 0 and len(ran) == 1
+    assert "run by --force although: camera:" in forced.output
