@@ -216,7 +216,7 @@ class Gate:
             return self._hold_for(command, now)
         state = (self.measured.position, self.measured.velocity)
         begin = max(now + self.way.at(now), command.stamp)
-        late = begin - command.stamp
+        late = max(0.0, now - command.stamp)  # cut off; what the way takes only delays
         executing = self._reference(begin) or state
         trajectory = check_command(
             command,
@@ -233,7 +233,7 @@ class Gate:
         follows = then is not None and float(np.abs(then - self.measured.position).max()) <= FOLLOWS
         trajectory = joined(trajectory, late, executing, self.measured, self.arm, follows=follows)
         self._newest_stamp = command.stamp
-        if late > 0:
+        if begin > command.stamp:
             command = replace(command, stamp=begin, duration=max(command.duration - late, 1e-3))
         self._execute(now, command.stamp, trajectory)
         self.held = command.hold

@@ -59,9 +59,14 @@ class Lead:
         """A command was sent that is to begin at `stamp` s."""
         self._sent = dict([*self._sent.items(), (sequence, (stamp, self._extra))][-COMMANDS:])
 
-    def executed(self, sequence: int, stamp: float) -> None:
-        """The gate lets the command begin at `stamp` s. Others' sequence numbers are of no interest."""
-        if sequence in self._sent:
-            wanted, extra = self._sent.pop(sequence)
-            late = stamp - wanted
-            self._extra = min(max(extra + late, self._extra), LONGEST_LEAD) if late > 1e-6 else DECAY * self._extra
+    def executed(self, sequence: int, stamp: float) -> bool:
+        """The gate lets the command begin at `stamp` s; whether that is later than it was meant to.
+
+        Others' sequence numbers are of no interest.
+        """
+        if sequence not in self._sent:
+            return False
+        wanted, extra = self._sent.pop(sequence)
+        late = stamp - wanted
+        self._extra = min(max(extra + late, self._extra), LONGEST_LEAD) if late > 1e-6 else DECAY * self._extra
+        return late > 1e-6

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from crl_node.cli.bench_latency import latency
 from crl_node.parameter_spec import ParameterError
 from crl_node.paths import share
 
@@ -275,3 +276,6 @@ def research(
         _write(results[name], out / f"{name}.json")
         picture(found, out / f"{name}.png")
         console.print(f"written: {out / name}.png")
+
+
+bench_app.command()(latency)

@@ -17,6 +17,7 @@ from crl_node.bags.metadata import BagError
 from crl_node.bags.reader import BagReader, Decoded
 from crl_node.camera import Camera
 from crl_node.data import Array, Belief, Edge, Posterior
+from crl_node.evaluation.traffic import Sent, Traffic
 
 #: Topics without namespace, as the nodes name them.
 IMAGE, CAMERA_INFO = "camera/image_raw", "camera/camera_info"
@@ -57,6 +58,8 @@ class RunData:
     diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)  # last values by status name
     image_sent: dict[float, float] = field(default_factory=dict)  # s of wall time by stamp
     command_sent: list[tuple[float, float]] = field(default_factory=list)  # (belief stamp s, s of wall time)
+    posterior_sent: list[float] = field(default_factory=list)  # s of wall time, of `posteriors`
+    plan_sent: list[float] = field(default_factory=list)  # s of wall time, of `plans`
     camera_info: Any | None = None
     recorded: dict[str, int] = field(default_factory=dict)  # messages by topic
     sent: dict[str, int | None] = field(default_factory=dict)  # messages by topic, None: not known
@@ -88,6 +91,25 @@ class RunData:
         """The newest posterior published within `elapsed` s of the start; None when there was none yet."""
         known = [p for t, p in self.posteriors if t - self.start <= elapsed + 1e-9]
         return known[-1] if known else None
+
+    def traffic(self) -> Traffic:
+        """When what was sent."""
+        plans = zip(self.plans, self.plan_sent, strict=True)
+        posteriors = zip(self.posteriors, self.posterior_sent, strict=True)
+        return Traffic(
+            images=[Sent(stamp, sent) for stamp, sent in self.image_sent.items()],
+            commands=[Sent(stamp, sent) for stamp, sent in self.command_sent],
+            executed=[Sent(c.stamp, 0.0) for c in self.executed],
+            answered=[c.belief_stamp for c in self.executed],
+            holds=sum(c.hold for c in self.executed),
+            posteriors=[Sent(stamp, sent, p.version) for (stamp, p), sent in posteriors],
+            plans=[Sent(p.stamp, sent, p.posterior_version) for p, sent in plans],
+            plan_ms=[p.plan_ms for p in self.plans],
+            swap_ms=[p.swap_ms for p in self.plans],
+            perception_ms=[s.perception_ms for s in self.steps],
+            update_ms=[s.update_ms + s.refresh_ms for s in self.steps],
+            frames_dropped=max((s.dropped for s in self.steps), default=0),
+        )
 
     def edges_at(self, elapsed: float) -> tuple[Edge, ...]:
         """The newest graph published within `elapsed` s of the start."""
@@ -171,6 +193,7 @@ def _take_truth(run: RunData, decoded: Decoded) -> None:
 
 def _take_posterior(run: RunData, decoded: Decoded) -> None:
     run.posteriors.append((read.seconds(decoded.message.header.stamp), read.to_posterior(decoded.message)))
+    run.posterior_sent.append(decoded.publish_time * 1e-9)
 
 
 def _take_graph(run: RunData, decoded: Decoded) -> None:
@@ -179,6 +202,7 @@ def _take_graph(run: RunData, decoded: Decoded) -> None:
 
 def _take_plan(run: RunData, decoded: Decoded) -> None:
     run.plans.append(read.to_plan(decoded.message))
+    run.plan_sent.append(decoded.publish_time * 1e-9)
 
 
 def _take_command(run: RunData, decoded: Decoded) -> None:

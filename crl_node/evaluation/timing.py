@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from crl_node.evaluation.run import RunData
+from crl_node.evaluation.traffic import LATE, figures
 
 #: s, control step and camera period.
 PERIOD = 0.1
-#: A tick counts as missed when no command starts to act for longer than this share of a period.
-LATE = 1.5
+#: Stages of a report's latencies.
+STAGES = ("camera_to_command", "camera_to_weights", "perception", "update", "plan", "swap")
 
 
 @dataclass(frozen=True)
@@ -61,33 +62,7 @@ def _reason(run: RunData, stamp: float) -> str:
     return "the gate passed no command on"
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float | None]:
-    """{"p50", "p99"} of `values`; None without any."""
-    finite = np.array([v for v in values if np.isfinite(v)])
-    if finite.size == 0:
-        return {"p50": None, "p99": None}
-    return {"p50": float(np.percentile(finite, 50)), "p99": float(np.percentile(finite, 99))}
-
-
 def latencies(run: RunData) -> dict[str, dict[str, float | None]]:
-    """Milliseconds by stage. camera_to_command: from sending an image to sending the command that answers it."""
-    answer: dict[float, float] = {}
-    for stamp, sent in run.command_sent:
-        answer.setdefault(round(stamp, 6), sent)
-    to_command = [
-        1e3 * (answer[round(stamp, 6)] - sent)
-        for stamp, sent in run.image_sent.items()
-        if round(stamp, 6) in answer
-    ]
-    swaps = [
-        plan.swap_ms
-        for previous, plan in zip(run.plans, run.plans[1:], strict=False)
-        if plan.posterior_version != previous.posterior_version
-    ]
-    return {
-        "camera_to_command": percentiles(to_command),
-        "perception": percentiles([s.perception_ms for s in run.steps]),
-        "update": percentiles([s.update_ms + s.refresh_ms for s in run.steps]),
-        "plan": percentiles([p.plan_ms for p in run.plans]),
-        "swap": percentiles(swaps),
-    }
+    """Milliseconds by stage; see `evaluation/traffic.py`."""
+    told: dict[str, dict[str, float | None]] = figures(run.traffic(), PERIOD)["latency_ms"]
+    return {stage: told[stage] for stage in STAGES}

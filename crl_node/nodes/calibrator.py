@@ -15,6 +15,7 @@ from sensor_msgs.msg import Image, JointState
 
 from crl_node.arm.marker import find_marker
 from crl_node.arm.visiting import Visitor, places
+from crl_node.arm.way import Lead
 from crl_node.command import Command
 from crl_node.data import Array
 from crl_node.nodes import convert
@@ -45,6 +46,7 @@ class CalibratorNode(ManagedNode):
         self._visitor = Visitor(profile, targets, self.params.touch_depth, self.params.patience)
         self._joints: tuple[float, Array, Array] | None = None
         self._sequence = 0
+        self._ahead = Lead()
         self._size = (0, 0)
         self._written = False
         self._commands = self.create_lifecycle_publisher(CommandMessage, "planner/command", 10)
@@ -83,7 +85,8 @@ class CalibratorNode(ManagedNode):
         command = convert.command_from_message(message)
         if command.hold:
             self.visitor.disturbed()
-        if command.trajectory is not None and command.sequence != self._sequence:
+        elsewhere = self._ahead.executed(command.sequence, command.stamp)
+        if command.trajectory is not None and (command.hold or elsewhere or command.sequence != self._sequence):
             self.visitor.commander.adopt(command.trajectory, command.stamp)
 
     def _on_image(self, message: Image) -> None:
@@ -104,7 +107,8 @@ class CalibratorNode(ManagedNode):
             return
         now = self.now()
         stamp, q, dq = self._joints
-        start = now + LEAD + (0.0 if self._profile.controller.streams else self._profile.controller.latency)
+        controller = self._profile.controller
+        start = now + self._ahead.at_least(LEAD + (0.0 if controller.streams else controller.latency))
         chunk = self.visitor.chunk(now, start, stamp, q, dq)
         self._sequence += 1
         profile = self._profile
@@ -113,6 +117,7 @@ class CalibratorNode(ManagedNode):
             chunk.trajectory,
         )  # fmt: skip
         self._commands.publish(convert.command_to_message(command, profile.base_frame))
+        self._ahead.sent(self._sequence, start)
         if self.visitor.place is None and not self._written:
             self._write()
 

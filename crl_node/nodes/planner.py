@@ -207,13 +207,8 @@ class PlannerNode(ManagedNode):
         """
         if self.params.lockstep or not self.active:
             return
-        self._ahead.executed(message.sequence, stamp_to_seconds(message.header.stamp))
-        late = (
-            message.sequence == self._sequence
-            and self._last_command is not None
-            and stamp_to_seconds(message.header.stamp) > self._last_command + 1e-6
-        )
-        if not late and (not message.hold or self._held):
+        late = self._ahead.executed(message.sequence, stamp_to_seconds(message.header.stamp))
+        if not (late and message.sequence == self._sequence) and (not message.hold or self._held):
             return
         command = convert.command_from_message(message)
         if command.trajectory is not None and len(command.trajectory.times):

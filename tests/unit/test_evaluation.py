@@ -12,7 +12,8 @@ from crl_node.evaluation.edges import score_graph
 from crl_node.evaluation.evaluate import curve_times, evaluate
 from crl_node.evaluation.run import RunData, load_run
 from crl_node.evaluation.slots import align, match_slots, path_lengths, score_slots, spurious
-from crl_node.evaluation.timing import count_ticks, latencies, percentiles
+from crl_node.evaluation.timing import count_ticks, latencies
+from crl_node.evaluation.traffic import percentiles
 from tests.support.synthetic_run import ERROR, NAMES, START, posterior, write_run
 
 MAPPING = {n + 1: name for n, name in enumerate(NAMES)}
