@@ -1,4 +1,4 @@
-"""How long messages take: to the controller, by the joint states that come back; to the gate, by its answers."""
+"""How long a message takes from the gate to the controller, told by the joint states that come the other way."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from collections import deque
 MEMORY = 1.0
 #: More than this is not waited for, s: joint states so old are a matter for the watchdog.
 LONGEST = 0.1
-#: The longest lead, s: the gate takes commands at most 0.2 s ahead.
-LONGEST_LEAD = 0.18
-#: A longer lead is given up by this factor a command that was in time; commands that are waited for.
-DECAY, COMMANDS = 0.97, 8
 
 
 class Way:
@@ -42,31 +38,3 @@ class Way:
             self._ages.popleft()
         slowest = self._ages[0][1] if self._ages else 0.0
         return min(max(self.least, slowest), max(self.least, LONGEST))
-
-
-class Lead:
-    """How far ahead of its making a command begins: further where the gate has had to begin commands later of late."""
-
-    def __init__(self) -> None:
-        self._extra = 0.0  # s
-        self._sent: dict[int, tuple[float, float]] = {}  # sequence: stamp s, extra s
-
-    def at_least(self, least: float) -> float:
-        """The lead, s, where `least` s would do if everything were in time."""
-        return min(least + self._extra, max(least, LONGEST_LEAD))
-
-    def sent(self, sequence: int, stamp: float) -> None:
-        """A command was sent that is to begin at `stamp` s."""
-        self._sent = dict([*self._sent.items(), (sequence, (stamp, self._extra))][-COMMANDS:])
-
-    def executed(self, sequence: int, stamp: float) -> bool:
-        """The gate lets the command begin at `stamp` s; whether that is later than it was meant to.
-
-        Others' sequence numbers are of no interest.
-        """
-        if sequence not in self._sent:
-            return False
-        wanted, extra = self._sent.pop(sequence)
-        late = stamp - wanted
-        self._extra = min(max(extra + late, self._extra), LONGEST_LEAD) if late > 1e-6 else DECAY * self._extra
-        return late > 1e-6

@@ -15,7 +15,6 @@ from sensor_msgs.msg import Image, JointState
 
 from crl_node.arm.marker import find_marker
 from crl_node.arm.visiting import Visitor, places
-from crl_node.arm.way import Lead
 from crl_node.command import Command
 from crl_node.data import Array
 from crl_node.nodes import convert
@@ -46,7 +45,7 @@ class CalibratorNode(ManagedNode):
         self._visitor = Visitor(profile, targets, self.params.touch_depth, self.params.patience)
         self._joints: tuple[float, Array, Array] | None = None
         self._sequence = 0
-        self._ahead = Lead()
+        self._start = 0.0  # s, of the last command sent
         self._size = (0, 0)
         self._written = False
         self._commands = self.create_lifecycle_publisher(CommandMessage, "planner/command", 10)
@@ -85,8 +84,8 @@ class CalibratorNode(ManagedNode):
         command = convert.command_from_message(message)
         if command.hold:
             self.visitor.disturbed()
-        elsewhere = self._ahead.executed(command.sequence, command.stamp)
-        if command.trajectory is not None and (command.hold or elsewhere or command.sequence != self._sequence):
+        as_sent = command.sequence == self._sequence and not command.hold and command.stamp <= self._start + 1e-6
+        if command.trajectory is not None and not as_sent:
             self.visitor.commander.adopt(command.trajectory, command.stamp)
 
     def _on_image(self, message: Image) -> None:
@@ -108,7 +107,7 @@ class CalibratorNode(ManagedNode):
         now = self.now()
         stamp, q, dq = self._joints
         controller = self._profile.controller
-        start = now + self._ahead.at_least(LEAD + (0.0 if controller.streams else controller.latency))
+        self._start = start = now + LEAD + (0.0 if controller.streams else controller.latency)
         chunk = self.visitor.chunk(now, start, stamp, q, dq)
         self._sequence += 1
         profile = self._profile
@@ -117,7 +116,6 @@ class CalibratorNode(ManagedNode):
             chunk.trajectory,
         )  # fmt: skip
         self._commands.publish(convert.command_to_message(command, profile.base_frame))
-        self._ahead.sent(self._sequence, start)
         if self.visitor.place is None and not self._written:
             self._write()
 

@@ -23,7 +23,6 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
 from crl_node.arm.commander import Chunk, TipCommander
-from crl_node.arm.way import Lead
 from crl_node.command import Command
 from crl_node.curiosity.assembly import default_model, planner_from
 from crl_node.curiosity.planner import Planner
@@ -127,7 +126,6 @@ class PlannerNode(ManagedNode):
         self._refused_now = 0  # in all, as the learner counts them
         self._last_command: float | None = None
         self._held = True  # the last command sent was a hold
-        self._ahead = Lead()
 
     def start(self) -> None:
         self._forget()
@@ -207,8 +205,12 @@ class PlannerNode(ManagedNode):
         """
         if self.params.lockstep or not self.active:
             return
-        late = self._ahead.executed(message.sequence, stamp_to_seconds(message.header.stamp))
-        if not (late and message.sequence == self._sequence) and (not message.hold or self._held):
+        late = (
+            message.sequence == self._sequence
+            and self._last_command is not None
+            and stamp_to_seconds(message.header.stamp) > self._last_command + 1e-6
+        )
+        if not late and (not message.hold or self._held):
             return
         command = convert.command_from_message(message)
         if command.trajectory is not None and len(command.trajectory.times):
@@ -293,7 +295,7 @@ class PlannerNode(ManagedNode):
     @property
     def _lead(self) -> float:
         """From a plan to the beginning of its motion, s."""
-        return self._ahead.at_least(float(self.params.lead) + self._latency)
+        return float(self.params.lead) + self._latency
 
     def _send(self, velocity: np.ndarray | None, start: float, belief_stamp: float) -> None:
         """One command; None holds."""
@@ -325,7 +327,6 @@ class PlannerNode(ManagedNode):
             gap = (start - self._last_command) / self.params.period
             self._missed += max(0, round(gap) - 1) if gap > LATE + 0.25 else 0
         self._last_command = start
-        self._ahead.sent(self._sequence, start)
         self._ticks += 1
 
     def _look(self) -> None:
@@ -381,7 +382,6 @@ class PlannerNode(ManagedNode):
             "swaps": planner.session.swaps,
             "posterior_version": planner.version,
             "posteriors_refused": self._refused,
-            "lead_s": f"{self._lead:.3f}",
             "ticks": self._ticks,
             "missed": self._missed,
             "repeated_beliefs": self._repeated,

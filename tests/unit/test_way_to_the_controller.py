@@ -11,7 +11,7 @@ from crl_node.arm.joining import spliced
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import load_profile
 from crl_node.arm.trajectory import JointTrajectory
-from crl_node.arm.way import LONGEST, LONGEST_LEAD, Lead, Way
+from crl_node.arm.way import LONGEST, Way
 from crl_node.command import Command
 from crl_node.simulator.controller import TrajectoryController
 
@@ -133,24 +133,6 @@ def test_a_busy_machine_whose_joint_states_come_late_is_given_more_room() -> Non
     loop.age = 0.07
     assert loop.run(3.0) <= 1.01
     assert loop.accepted >= 25
-
-
-def test_the_lead_follows_the_gates_answers_and_comes_back() -> None:
-    lead = Lead()
-    lead.sent(1, 5.0)
-    lead.executed(1, 5.04)
-    assert lead.at_least(0.08) == pytest.approx(0.12)
-    lead.sent(2, 6.0)
-    lead.executed(2, 6.0)  # in time, thanks to the longer lead
-    assert 0.118 < lead.at_least(0.08) < 0.12
-    for sequence in range(3, 200):
-        lead.executed(sequence - 40, 9.0)  # somebody else's
-        lead.sent(sequence, 6.0)
-        lead.executed(sequence, 6.0)
-    assert lead.at_least(0.08) < 0.1
-    lead.sent(201, 6.0)
-    lead.executed(201, 8.0)
-    assert lead.at_least(0.08) == LONGEST_LEAD
 
 
 def test_what_is_sent_repeats_what_is_executed_until_the_new_motion_begins() -> None:
