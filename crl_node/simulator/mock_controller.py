@@ -43,7 +43,7 @@ class MockController:
         self.problems: Counter[str] = Counter()
         self.accepted = 0
         self.largest_acceleration = 0.0  # of what the joints were to follow, as a share of the profile's limits
-        self._followed: deque[tuple[float, Array]] = deque()  # s, [J] rad/s: the last of it
+        self._followed: deque[tuple[float, Array, Array]] = deque()  # s, [J] rad, [J] rad/s: the last of it
         self._arm = Arm(profile) if self.type == "servo_twist" else None
         limits = np.array([profile.urdf_limits[name] for name in profile.joint_names])
         self._lower, self._upper, self._fastest = limits.T
@@ -186,7 +186,7 @@ class MockController:
         """Abort a motion whose tolerances are violated at `measured` [J] rad; why, or nothing. Called evenly."""
         options = self.options
         wanted, velocity = self.reference(time)
-        self._measure(time, velocity)
+        self._measure(time, wanted, velocity)
         if self.type != "joint_trajectory" or self._judged:
             return ""
         error = np.abs(wanted - measured)
@@ -201,15 +201,17 @@ class MockController:
                 return self._abort("goal", time, measured, f"joint '{name}' is {size:.3f} rad from its goal")
         return ""
 
-    def _measure(self, time: float, velocity: Array) -> None:
-        """Keep the largest acceleration over _WINDOW of what is followed."""
+    def _measure(self, time: float, position: Array, velocity: Array) -> None:
+        """Keep the largest acceleration over _WINDOW of what is followed: of its velocity, and of a way so long."""
         while self._followed and time - self._followed[0][0] > _WINDOW + 1e-6:
             self._followed.popleft()
         if self._followed and time - self._followed[0][0] > 0.5 * _WINDOW:
-            since, before = self._followed[0]
-            share = np.abs(velocity - before) / ((time - since) * self.profile.limits.acceleration)
+            since, start, before = self._followed[0]
+            elapsed = time - since
+            steps = (velocity - before) / elapsed, 2 * (position - start - elapsed * before) / elapsed**2
+            share = np.abs(steps) / self.profile.limits.acceleration
             self.largest_acceleration = max(self.largest_acceleration, float(share.max()))
-        self._followed.append((time, velocity))
+        self._followed.append((time, position, velocity))
 
     def _abort(self, reason: str, time: float, measured: Array, sentence: str) -> str:
         self.problems[f"aborted_{reason}"] += 1

@@ -127,3 +127,26 @@ def test_a_twist_in_a_strange_frame_or_for_another_controller_is_refused() -> No
         controller("servo_twist").twist(np.zeros(6), "tool0", 0.0)
     with pytest.raises(TrajectoryRejectedError, match="this arm has a joint_trajectory controller"):
         controller().velocities([0.0] * 6, "", 0.0)
+
+
+def test_the_acceleration_of_what_is_followed_is_kept_and_a_jump_is_seen_in_it() -> None:
+    """A quarter of the limit for 0.1 s; then a trajectory that begins 4 mrad further on, at the same velocity."""
+    target, limit = controller(), float(PROFILE.limits.acceleration[0])
+    first = np.eye(len(NAMES))[0]
+    speed = 0.25 * limit * 0.1
+
+    def positions(*values: float) -> np.ndarray:
+        return HOME + np.outer(values, first)
+
+    ends = (0.5 * 0.1 * speed, 0.5 * 0.1 * speed + 0.2 * speed, 0.5 * 0.1 * speed + 0.2 * speed + 0.05 * speed)
+    rates = np.outer([0.0, speed, speed, 0.0], first)
+    send(target, HOME, times=[0.0, 0.1, 0.3, 0.4], positions=positions(0.0, *ends), velocities=rates)
+    for step in range(25):
+        target.watch(step / 120, HOME)
+    assert target.largest_acceleration == pytest.approx(0.25, abs=0.01)
+    there = target.reference(0.21)[0][0] - HOME[0] + 0.004
+    send(target, HOME, times=[0.0, 0.1, 0.2], positions=positions(there, there + 0.1 * speed, there + 0.15 * speed),
+         velocities=rates[1:], start=0.21, now=0.21)  # fmt: skip
+    for step in range(26, 36):
+        target.watch(step / 120, HOME)
+    assert target.largest_acceleration == pytest.approx(2 * 0.004 / 0.025**2 / limit, rel=0.05)
