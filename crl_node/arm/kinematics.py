@@ -210,12 +210,20 @@ class Arm:
         `vector` [J] rad is the configuration of `position` (from `solve`).
         """
         self._configuration.update(self._to_model(vector))
-        self._aim(np.asarray(position, float) + _STEP * np.asarray(velocity, float))
+        place, ahead = np.asarray(position, float), _STEP * np.asarray(velocity, float)
+        if self.profile.orientation == "hold":
+            return self._rate(place + ahead)
+        # A tool whose direction is not held exactly is not quite where it will settle: that is none of this motion.
+        return self._rate(place + ahead) - self._rate(place)
+
+    def _rate(self, target: Array) -> Array:
+        """Joint velocity [J] rad/s that brings the tip to `target` [3] m within _STEP."""
+        self._aim(target)
         tasks = [self._tip_task, self._posture_task]
         try:
             dq = pink.solve_ik(self._configuration, tasks, _STEP, solver="daqp", limits=self._motion_limits)
         except PinkError as error:
-            raise self._unreachable(position, str(error)) from error
+            raise self._unreachable(target, str(error)) from error
         return np.asarray(dq[self._index])
 
     def _unreachable(self, position: Array, reason: str) -> UnreachableError:

@@ -87,3 +87,22 @@ def test_the_capsules_move_with_the_arm_and_end_at_the_tip(arm: Arm) -> None:
     assert np.linalg.norm(end - arm.tip(q)) < radius
     still, moved = arm.capsules(arm.profile.home)[0], capsules[0]
     np.testing.assert_allclose(still[0], moved[0])  # the base stands still
+
+
+def test_an_arm_that_only_prefers_a_direction_gets_to_every_corner_of_its_workspace() -> None:
+    """Its free roll was once asked to settle within one millisecond of every command: the arm stood still."""
+    from crl_node.arm.commander import TipCommander
+
+    profile = load_profile("so101")
+    arm, box = Arm(profile), profile.workspace
+    commander = TipCommander(profile, arm)
+    q, dq = arm.home, np.zeros(5)
+    for corner in ((box.x[0], box.y[1]), (box.x[1], box.y[1]), (box.x[1], box.y[0])):
+        target = np.array(corner) + 0.01 * np.sign(np.array([np.mean(box.x), np.mean(box.y)]) - corner)
+        for _ in range(160):
+            way = target - arm.tip_at(q)[:2]
+            if np.linalg.norm(way) < 0.003:
+                break
+            trajectory = commander.chunk(profile.named(q), profile.named(dq), np.clip(3 * way, -0.06, 0.06)).trajectory
+            q, dq = trajectory.sample(profile.command_duration)
+        assert np.linalg.norm(way) < 0.003, f"the tip stays at {arm.tip_at(q)} on its way to {target}"
