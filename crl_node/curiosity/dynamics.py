@@ -51,12 +51,12 @@ class DynamicsConfig:
     members: int = 5  # E
     message: int = 16
     width: int = 48
-    rate: float = 2e-3  # of Adam
-    decay: float = 0.01  # decoupled weight decay [1 per unit of learning rate]
-    memory: float = 0.99  # of the averaged weights, per gradient step
-    updates: int = 4  # gradient steps per control step
+    rate: float = 3e-3  # of Adam
+    decay: float = 1.0  # decoupled weight decay [1 per unit of learning rate]
+    memory: float = 0.95  # of the averaged weights, per gradient step
+    updates: int = 6  # gradient steps per control step
     batch: int = 96  # rows per member and gradient step
-    events: float = 0.5  # share of a batch that is drawn from rows in which something happened
+    events: float = 0.7  # share of a batch that is drawn from rows in which something happened
     capacity: int = 30_000  # rows kept
 
     def __post_init__(self) -> None:

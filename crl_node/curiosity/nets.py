@@ -84,23 +84,32 @@ class SlotNets:
         self._first = Weights(*(np.zeros_like(w) for w in self.weights))
         self._second = Weights(*(np.zeros_like(w) for w in self.weights))
         self._steps = 0
+        self._scratch: Trace | None = None
 
     def answer(self, own: Floats, pair: Floats) -> Floats:
         """Answers [E, R, C] of the averaged weights to `own` [E or 1, R, F_own], `pair` [E or 1, R, J, F_pair]."""
-        return self.forward(own, pair, self.mean)[0]
+        if self._scratch is None or self._scratch.pooled.shape[1] != pair.shape[1]:
+            self._scratch = self.forward(own, pair, self.mean)[1]
+        return self.forward(own, pair, self.mean, self._scratch)[0]
 
-    def forward(self, own: Floats, pair: Floats, weights: Weights | None = None) -> tuple[Floats, Trace]:
-        """Answers as `answer`'s, of the weights in training unless others are given, and the way there."""
+    def forward(
+        self, own: Floats, pair: Floats, weights: Weights | None = None, into: Trace | None = None
+    ) -> tuple[Floats, Trace]:
+        """Answers as `answer`'s, of the weights in training unless others are given, and the way there.
+
+        `into`: arrays of a former call of this size to write to, since new memory costs as much as the products.
+        """
         a, r, j, _ = pair.shape
         e, w = self.shape.members, self.weights if weights is None else weights
         flat = pair.reshape(a, r * j, -1)
-        messages = flat @ w.message
+        messages = np.matmul(flat, w.message, out=None if into is None else into.messages)
         np.maximum(messages, 0.0, out=messages)
         by_row = messages.reshape(e, r, j, -1)
-        pooled = by_row[:, :, 0].copy()
+        pooled = np.empty((e, r, by_row.shape[3]), messages.dtype) if into is None else into.pooled
+        pooled[:] = by_row[:, :, 0]
         for k in range(1, j):  # a sum over a short axis in the middle is slow
             pooled += by_row[:, :, k]
-        hidden = own @ w.own
+        hidden = np.matmul(own, w.own, out=None if into is None else into.hidden)
         hidden += pooled @ w.pool
         np.maximum(hidden, 0.0, out=hidden)
         return np.asarray(hidden @ w.out + w.bias), Trace(own, flat, messages, pooled, hidden)

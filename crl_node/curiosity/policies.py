@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crl_node.curiosity.names import POLICIES
 from crl_node.curiosity.needs import Need
-from crl_node.curiosity.proposals import Table, experiments, push_legs, side_name, ways
+from crl_node.curiosity.proposals import PUSH_LENGTH, Table, experiments, push_legs, side_name, ways
 from crl_node.curiosity.routes import Leg, velocities
 from crl_node.curiosity.scene import Scene
 from crl_node.curiosity.search import Budget
@@ -159,18 +159,24 @@ class Curious:
 class Skills:
     """Walk to a random thing, push through at a random angle; then the next. The baseline that matters."""
 
+    length: float = PUSH_LENGTH  # m, of a push
+    speed: float | None = None  # m/s, of a push; None: the table's push speed
+    pause: float = 0.0  # s, after a push
     name: str = "skills"
     refine: bool = False
     _legs: list[Leg] = field(default_factory=list)
     _label: str = ""
     _deadline: float = 0.0
+    _rest_until: float = -np.inf
 
     def propose(self, request: Request, rng: np.random.Generator) -> Proposals:
         """The skill under way, from where the tip is now; a new one when it is done or took too long."""
         scene = request.scene
         while self._legs and np.linalg.norm(self._legs[0].to - scene.tip) < 0.012:
             self._legs.pop(0)
-        if not self._legs or scene.stamp > self._deadline:
+            if not self._legs:
+                self._rest_until = scene.stamp + self.pause
+        if (not self._legs and scene.stamp >= self._rest_until) or scene.stamp > self._deadline:
             self._choose(request, rng)
         actions = velocities(scene.tip, self._legs, request.horizon, request.dt)
         return Proposals(actions[None], (self._label,), np.zeros(1, np.float32))
@@ -184,8 +190,10 @@ class Skills:
             row = int(rng.choice(scene.things))
             angle = rng.uniform(-np.pi, np.pi)
             direction = np.array([np.cos(angle), np.sin(angle)])
-            legs = push_legs(scene, table, roads, row, direction)
+            legs = push_legs(scene, table, roads, row, direction, self.length)
             if legs is not None:
+                speed = legs[-1].speed if self.speed is None else self.speed
+                legs[-1] = Leg(legs[-1].to, speed)
                 self._label = f"push {scene.name(row)} from the {side_name(direction)}"
                 self._start(legs, request)
                 return
@@ -198,11 +206,11 @@ class Skills:
         time = sum(
             float(np.linalg.norm(b - a)) / leg.speed for a, b, leg in zip(points, points[1:], legs, strict=False)
         )
-        self._legs, self._deadline = legs, request.scene.stamp + 1.5 * time + 1.0
+        self._legs, self._deadline = legs, request.scene.stamp + 1.5 * time + 1.0 + self.pause
 
     def gave_up(self, label: str) -> None:
         """Choose another skill at the next call."""
-        self._legs = []
+        self._legs, self._rest_until = [], -np.inf
 
 
 @dataclass

@@ -125,6 +125,33 @@ def test_a_skill_that_does_not_get_on_is_dropped_in_time_and_at_once_when_jammed
     assert policy._legs == []
 
 
+def test_length_speed_and_pause_of_a_skill_are_those_asked_for() -> None:
+    """On a tip that follows exactly, with one thing in the middle of the table."""
+
+    def drive(policy: Skills) -> tuple[float, float, int]:
+        rng, tip, thing = np.random.default_rng(1), np.array([0.45, -0.2]), np.array([0.6, 0.0])
+        first, pushed, fastest, still = None, 0.0, 0.0, 0
+        for k in range(120):
+            proposals = policy.propose(request(tuple(tip), stamp=0.1 * k, things=(tuple(thing),)), rng)
+            first = first or proposals.labels[0]
+            step = proposals.actions[0, 0] * 0.1
+            if not np.any(step):
+                still += 1
+            elif still or proposals.labels[0] != first:
+                break
+            tip = tip + step
+            if np.linalg.norm(tip - thing) < 0.044:  # from here on the tip would push
+                fastest = max(fastest, float(np.linalg.norm(step)) / 0.1)
+                pushed += float(np.linalg.norm(step))
+        return pushed, fastest, still
+
+    short, slow, none = drive(Skills(length=0.04))
+    long, fast, some = drive(Skills(length=0.08, speed=0.22, pause=1.0))
+    assert long - short == pytest.approx(0.04, abs=0.015)
+    assert slow < 0.17 and fast == pytest.approx(0.22, abs=0.01)
+    assert none == 0 and some == pytest.approx(10, abs=1)
+
+
 def test_random_turns_back_at_the_border_and_wanders_over_the_whole_table() -> None:
     policy, rng, tip = Random(), np.random.default_rng(0), np.array([0.5, 0.0])
     visited = []
