@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from crl_node.data import Array
 from crl_node.simulator.causality import true_graph
 from crl_node.simulator.engine import Simulator
 from crl_node.simulator.motion import quiet
+from crl_node.simulator.placement import place
 from crl_node.simulator.scripted import scripted_pushes
 from crl_node.simulator.world import Shake, World, load_world
 
@@ -130,6 +132,18 @@ def test_the_pusher_pushes_it_away_and_it_shakes_on_where_it_is() -> None:
     assert np.diff(path, axis=0).std() > 0.0015
     middle = np.mean(path, axis=0)
     assert np.linalg.norm(middle - pushed) < 0.03 < 0.08 < np.linalg.norm(middle - [0.55, 0.0])
+
+
+def test_it_begins_with_room_for_all_of_its_disc() -> None:
+    world = load_world("noisy_tv")
+    shaker = world.thing("shaker")
+    assert shaker.shake is not None and shaker.roam == shaker.reach + shaker.shake.radius
+    for seed in range(30):
+        poses = place(world, seed, (0.42, 0.0, 0.025))
+        for other in world.things:
+            if other is not shaker:
+                room = math.dist(poses["shaker"][:2], poses[other.name][:2]) - shaker.reach - other.reach
+                assert room >= shaker.shake.radius + world.gap
 
 
 def test_noise_is_no_cause_so_the_true_graph_is_that_of_the_quiet_world() -> None:
