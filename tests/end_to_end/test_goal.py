@@ -77,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             if process.poll() is None:
                 process.terminate()
                 process.wait(timeout=60)
-    return {"out": out, "refused": refused, "given": given, "log": (folder / "log").read_text()}
+    return {"out": out, "refused": refused, "given": given}
 
 
 def messages(out: Path, topic: str) -> list[Any]:
@@ -106,7 +106,6 @@ def test_the_red_cube_is_brought_there_and_then_the_goal_is_given_up(run: dict[s
     followed = [p for p in plans if seconds(told[0].header.stamp) < seconds(p.header.stamp) < reached]
     assert any(plan.chosen.label.startswith("bring slot_") for plan in followed)
     assert all(p.chosen.preference == 0.0 for p in plans if seconds(p.header.stamp) > reached)
-    assert "goal: the red thing" in run["log"]
 
 
 def test_a_replay_follows_the_same_goals_to_the_same_commands(run: dict[str, Any]) -> None:
