@@ -69,9 +69,9 @@ def digest(*arrays: Any) -> str:
     return hashlib.sha256(b"".join(bytes(array) for array in arrays)).hexdigest()
 
 
-def lockstep(domain: Any, start: Any, ticks: int) -> list[str]:
+def lockstep(domain: Any, start: Any, ticks: int, world: str) -> list[str]:
     """Hash of image, joint positions and true positions of each frame of a lockstep run."""
-    process = start("sim", {"world": "tabletop", "seed": 5, "lockstep": True, "duration": ticks / 10})
+    process = start("sim", {"world": world, "seed": 5, "lockstep": True, "duration": ticks / 10})
     probe = Probe(domain)
     probe.bring_up()
     for tick in range(ticks):
@@ -96,13 +96,14 @@ def lockstep(domain: Any, start: Any, ticks: int) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("world", ["tabletop", "noisy_tv", "random:7"])
 def test_lockstep_gives_the_bytes_of_the_simulator_in_this_process(
-    ros_domain: Any, node_process: Any
+    ros_domain: Any, node_process: Any, world: str
 ) -> None:
     ticks = 8
-    received = lockstep(ros_domain, node_process, ticks)
+    received = lockstep(ros_domain, node_process, ticks, world)
     expected = []
-    with Simulator(load_world("tabletop"), PROFILE, 5) as simulator:
+    with Simulator(load_world(world), PROFILE, 5) as simulator:
         for tick in range(ticks + 1):
             _, q, _, _ = simulator.joint_state()
             expected.append(digest(simulator.render(), q, simulator.truth().positions))
