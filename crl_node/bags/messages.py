@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crl_node.curiosity.goals import Goal
 from crl_node.data import (
     STATE_SIZE,
     Array,
@@ -186,6 +187,13 @@ def to_plan(message: Any) -> PlanRecord:
         plan_ms=float(message.plan_ms),
         swap_ms=float(message.swap_ms),
         provider=str(message.provider),
+    )
+
+
+def to_goals(message: Any) -> tuple[Goal, ...]:
+    """`crl_interfaces/Goals`."""
+    return tuple(
+        Goal(int(g.slot), str(g.name), (float(g.x), float(g.y)), float(g.weight), float(g.hold)) for g in message.goals
     )
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from crl_node.colours import WORDS, colour_name, distance
-from crl_node.curiosity.planner import Planner
 from crl_node.curiosity.scene import EXISTS
 from crl_node.data import BODY, Belief
+
+if TYPE_CHECKING:
+    from crl_node.curiosity.planner import Planner
 
 #: Worth of a metre nearer where nobody says, nats: an informative push is worth a few nats.
 WEIGHT = 100.0

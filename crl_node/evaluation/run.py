@@ -16,6 +16,7 @@ from crl_node.bags.messages import CommandRecord, PlanRecord, Truth
 from crl_node.bags.metadata import BagError
 from crl_node.bags.reader import BagReader, Decoded
 from crl_node.camera import Camera
+from crl_node.curiosity.goals import Goal
 from crl_node.data import Array, Belief, Edge, Posterior
 from crl_node.evaluation.traffic import Sent, Traffic
 
@@ -51,6 +52,7 @@ class RunData:
     posteriors: list[tuple[float, Posterior]] = field(default_factory=list)  # (stamp s, posterior)
     graphs: list[tuple[float, tuple[Edge, ...]]] = field(default_factory=list)  # (stamp s, edges)
     plans: list[PlanRecord] = field(default_factory=list)
+    goals: list[tuple[float, tuple[Goal, ...], str]] = field(default_factory=list)  # (stamp s, all, the news)
     commands: list[CommandRecord] = field(default_factory=list)  # proposed by the planner
     executed: list[CommandRecord] = field(default_factory=list)  # let through by the gate
     steps: list[StepRecord] = field(default_factory=list)
@@ -91,6 +93,11 @@ class RunData:
         """The newest posterior published within `elapsed` s of the start; None when there was none yet."""
         known = [p for t, p in self.posteriors if t - self.start <= elapsed + 1e-9]
         return known[-1] if known else None
+
+    def goals_at(self, stamp: float) -> tuple[Goal, ...]:
+        """The goals that the plan made from the belief at `stamp` s followed."""
+        known = [goals for t, goals, _ in self.goals if t < stamp - 1e-9]
+        return known[-1] if known else ()
 
     def traffic(self) -> Traffic:
         """When what was sent."""
@@ -205,6 +212,11 @@ def _take_plan(run: RunData, decoded: Decoded) -> None:
     run.plan_sent.append(decoded.publish_time * 1e-9)
 
 
+def _take_goals(run: RunData, decoded: Decoded) -> None:
+    m = decoded.message
+    run.goals.append((read.seconds(m.header.stamp), read.to_goals(m), str(m.note)))
+
+
 def _take_command(run: RunData, decoded: Decoded) -> None:
     command = read.to_command(decoded.message)
     run.commands.append(command)
@@ -259,6 +271,7 @@ _TAKERS: dict[str, Callable[[RunData, Decoded], None]] = {
     "learner/graph": _take_graph,
     "learner/report": _take_step,
     "planner/plan": _take_plan,
+    "planner/goals": _take_goals,
     "planner/command": _take_command,
     "gate/executed": _take_executed,
     "diagnostics": _take_diagnostics,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crl_node.alignment import Aligned
+from crl_node.bags.messages import to_goals
 from crl_node.bags.reader import BagReader
 from crl_node.checkpoint import write_arrays
 from crl_node.command import Command
@@ -35,7 +36,6 @@ from crl_node.replay.stream import (
     Used,
     events,
     frames_used,
-    goals,
     nanoseconds,
     roles,
 )  # fmt: skip
@@ -138,7 +138,7 @@ class Replay:
             elif event.kind is Kind.GOALS:
                 self._goals_told = True
                 if self._commands is not None:
-                    self._commands.wanted(int(event.message.from_command), goals(event.message))
+                    self._commands.wanted(int(event.message.from_command), to_goals(event.message))
             elif event.kind in _TOPICS:
                 self._recorded(event)
             else:

@@ -22,7 +22,6 @@ from crl_node.bags.metadata import ROLES
 from crl_node.bags.reader import BagReader, wanted
 from crl_node.bags.scan import Raw
 from crl_node.command import Command
-from crl_node.curiosity.goals import Goal
 from crl_node.replay.settings import ReplayError
 
 IMAGE, JOINTS, EXECUTED = "camera/image_raw", "joint_states", "gate/executed"
@@ -167,13 +166,6 @@ def command(message: Any) -> Command:
         record.stamp, record.sequence, record.belief_stamp, record.posterior_version, record.hold, record.velocity,
         read.seconds(message.duration), read.seconds(message.ramp), trajectory,
     )  # fmt: skip
-
-
-def goals(message: Any) -> tuple[Goal, ...]:
-    """The goals of a `crl_interfaces/Goals`."""
-    return tuple(
-        Goal(int(g.slot), str(g.name), (float(g.x), float(g.y)), float(g.weight), float(g.hold)) for g in message.goals
-    )
 
 
 def executed(message: Any) -> ExecutedCommand:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from crl_node.bags.messages import PlanRecord, Truth
 from crl_node.camera import Camera
+from crl_node.curiosity.goals import Goal
 from crl_node.data import BODY, Array, Belief
 
 #: Pixels on the screen per pixel of a 96 pixel picture; other sizes come out about as large.
@@ -48,8 +49,9 @@ def draw_frame(
     plan: PlanRecord | None,
     names: Mapping[int, str],
     caption: str,
+    goals: Sequence[Goal] = (),
 ) -> Image.Image:
-    """One frame: the picture enlarged, slots with id, name, velocity and brightness, the planned tip path."""
+    """One frame: the picture enlarged, slots with id, name, velocity and brightness, goals, the planned tip path."""
     height, width = image.shape[:2]
     scale = WIDTH / width
     size = (WIDTH, round(height * scale))
@@ -61,6 +63,8 @@ def draw_frame(
         for row in range(len(belief.ids)):
             if int(belief.ids[row]) != BODY:
                 _draw_slot(pen, font, camera, scale, belief, row, names)
+        for goal in goals:
+            _draw_goal(pen, camera, scale, belief, goal)
     if camera is not None and plan is not None and len(plan.path) > 1:
         path = project(camera, scale, np.column_stack([plan.path, np.full(len(plan.path), 0.02)]))
         if len(path) > 1:
@@ -123,6 +127,23 @@ def _draw_slot(
     pen.rectangle([x, y + 14, x + 20 * level, y + 17], fill=colour)
 
 
+def _draw_goal(pen: ImageDraw.ImageDraw, camera: Camera, scale: float, belief: Belief, goal: Goal) -> None:
+    """A cross where the thing is wanted, and a thin line there from where it is."""
+    colour, place = _COLOURS[goal.slot % len(_COLOURS)], np.array(goal.place)
+    arm = 0.015  # m
+
+    def line(a: Array, b: Array, width: int) -> None:
+        ends = project(camera, scale, np.column_stack([np.stack([a, b]), np.zeros(2)]))
+        if len(ends) == 2:
+            pen.line(ends, fill=colour, width=width)
+
+    for way in (np.array([arm, arm]), np.array([arm, -arm])):
+        line(place - way, place + way, 3)
+    row = belief.index_of(goal.slot)
+    if row is not None:
+        line(belief.mean[row, :2], place, 1)
+
+
 def encode(frames: Sequence[Image.Image], *, milliseconds: int = MILLISECONDS, limit: int = LIMIT) -> bytes:
     """An endless GIF smaller than `limit` bytes: fewer colours, then fewer frames, then smaller ones."""
     if not frames:
@@ -163,6 +184,7 @@ def write(
     plans: Mapping[float, PlanRecord],
     names: Mapping[int, str],
     start: float,
+    goals: Callable[[float], Sequence[Goal]] = lambda stamp: (),
 ) -> None:
     """Write the animation of `images` [(stamp s, rgb)] with beliefs and plans by stamp (rounded to the ms)."""
     frames = []
@@ -171,7 +193,7 @@ def write(
         plan = plans.get(key)
         gain = f"expects to learn {plan.gain.total:.2f} nats" if plan else ""
         caption = f"{stamp - start:6.1f} s   {gain}\n{plan.label if plan else ''}"
-        frames.append(draw_frame(image, camera, beliefs.get(key), plan, names, caption))
+        frames.append(draw_frame(image, camera, beliefs.get(key), plan, names, caption, goals(stamp)))
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(encode(frames))
     temporary.replace(path)

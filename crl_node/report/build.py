@@ -137,6 +137,7 @@ def _animate(folder: Path, run: RunData, evaluation: Evaluation) -> None:
         {round(p.stamp, 3): p for p in run.plans},
         evaluation.mapping,
         run.start,
+        run.goals_at,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,10 @@ def collect(run: RunData, evaluation: Evaluation, facts: Mapping[str, Any]) -> d
                 part: series([(p.stamp - run.start, getattr(p.gain, part)) for p in run.plans])
                 for part in ("structure", "parameters", "states")
             },
+            "goals": [
+                {"time": round(stamp - run.start, 3), "note": note, "goals": [asdict(goal) for goal in goals]}
+                for stamp, goals, note in run.goals
+            ],
             "surprise": series([(s.stamp - run.start, s.surprise) for s in run.steps]),
             "moved": evaluation.moved,
             "moved_60": path_lengths([t for t in run.truths if t.stamp - run.start <= 60.0]),

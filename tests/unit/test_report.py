@@ -10,14 +10,18 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from crl_node.camera import Camera
+from crl_node.curiosity.goals import Goal
 from crl_node.data import TermKind
 from crl_node.evaluation.contact import Pushes
+from crl_node.evaluation.run import RunData
 from crl_node.evaluation.timing import STAGES
 from crl_node.report import build, summary
-from crl_node.report.animation import LIMIT, busiest, ellipse, encode
+from crl_node.report.animation import LIMIT, busiest, draw_frame, ellipse, encode
 from crl_node.report.build import ReportError
 from crl_node.report.collect import series
 from crl_node.report.words import sentence
+from tests.support.plan_inputs import belief_of
 from tests.support.synthetic_run import NAMES, START, write_run
 
 #: What report.json holds at least.
@@ -193,6 +197,24 @@ def test_long_series_are_thinned_and_holes_left_out() -> None:
 def test_every_mechanism_has_words(kind: TermKind) -> None:
     text = sentence(kind, "the button", "the lamp", 0.05, 0.9)
     assert text[0].isupper() and "lamp" in text.lower()
+
+
+def test_a_goal_is_drawn_where_the_thing_is_wanted_while_there_is_one() -> None:
+    camera = Camera.look_at(eye=np.array([1.25, 0, 1.05]), target=np.array([0.6, 0, 0]), fov_y=0.6, width=96, height=96)
+    belief, picture = belief_of(np.array([[0.5, 0.0], [0.6, -0.1]])), np.zeros((96, 96, 3), np.uint8)
+    goal = Goal(1, "red", (0.65, 0.12))
+    with_it = np.asarray(draw_frame(picture, camera, belief, None, {}, "", (goal,)), int)
+    without = np.asarray(draw_frame(picture, camera, belief, None, {}, ""), int)
+    changed = np.abs(with_it - without).sum(axis=-1) > 0
+    (column, row), (x, y) = (4 * camera.project(np.array([[*p, 0.0]]))[0] for p in (goal.place, (0.6, -0.1)))
+    assert changed[round(row), round(column)]
+    assert changed[round((row + y) / 2) - 2 : round((row + y) / 2) + 3, round((column + x) / 2)].any()
+
+
+def test_goals_of_a_run_hold_from_the_plan_after_they_were_set_until_they_are_reached() -> None:
+    red = Goal(2, "red", (0.6, 0.0))
+    run = RunData(goals=[(1.0, (red,), "set"), (2.0, (), "reached")])
+    assert [run.goals_at(t) for t in (0.9, 1.0, 1.1, 2.0, 2.1)] == [(), (), (red,), (red,), ()]
 
 
 def test_the_animation_shows_when_most_happened(built: tuple[Path, dict[str, Any]]) -> None:
