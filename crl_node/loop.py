@@ -8,6 +8,7 @@ evaluate read `loop.simulator.truth()` themselves.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -47,15 +48,25 @@ class Plans(Protocol):
         ...
 
 
+class Sight(Protocol):
+    """What makes beliefs instead of the camera and the encoder (`crl_node.exploration.sight`)."""
+
+    def belief(self, stamp: float, tip: Array, tip_velocity: Array) -> Belief:
+        """Belief at `stamp` s from `tip` [3] m and `tip_velocity` [2] m/s."""
+        ...
+
+
 class ClosedLoop:
     """Simulator, encoder, world model, planner and commander, one step at a time. Use as a context manager."""
 
     def __init__(
-        self, world: World, profile: RobotProfile, planner: Plans, *, seed: int, dt: float = 0.1, learn: bool = True
-    ) -> None:
+        self, world: World, profile: RobotProfile, planner: Plans, *, seed: int, dt: float = 0.1, learn: bool = True,
+        sight: Callable[[Simulator], Sight] | None = None,
+    ) -> None:  # fmt: skip
         """`dt` s is the control step and the camera period; `seed` places the things and seeds the model.
 
-        Without `learn` nothing is learned (to record what others will learn from).
+        Without `learn` nothing is learned (to record what others will learn from). `sight` makes what sees instead
+        of camera and encoder.
         """
         table = world.table
         wall = (*table.x, *table.y)
@@ -65,6 +76,7 @@ class ClosedLoop:
         self.arm = Arm(profile)
         self.commander = TipCommander(profile, self.arm)
         self.encoder = SlotEncoder(self.simulator.camera, wall, profile.tool_radius)
+        self.sight = None if sight is None else sight(self.simulator)
         self.model = WorldModel(ModelConfig(dt=dt, wall=wall), seed=seed)
         self.planner = planner
         self._action: Array | None = None
@@ -81,11 +93,14 @@ class ClosedLoop:
         now = self.simulator.time
         q, dq = self._joints()
         marks = [time.perf_counter()]
-        image = self.simulator.render()
+        image = self.simulator.render() if self.sight is None else None
         marks.append(time.perf_counter())
         vector, speed = self.profile.vector(q), self.profile.vector(dq)
         tip, tip_velocity = self.arm.tip_at(vector), self.arm.tip_velocity_at(vector, speed)[:2]
-        belief = self.encoder.encode(Frame(now, image, q), tip, tip_velocity, self.arm.capsules(q))
+        if image is not None:
+            belief = self.encoder.encode(Frame(now, image, q), tip, tip_velocity, self.arm.capsules(q))
+        elif self.sight is not None:
+            belief = self.sight.belief(now, tip, tip_velocity)
         marks.append(time.perf_counter())
         observation = self.model.observe(belief, self._action) if self.learn else Observation(False, 0.0)
         marks.append(time.perf_counter())

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crl_node.data import BODY, STATE_SIZE, Array, Posterior
-from crl_node.mechanisms.terms import Scene, TermTable, advance
+from crl_node.data import BODY, STATE_SIZE, Array, Posterior, TermKind
+from crl_node.mechanisms.terms import Scene, TermTable, advance_motion
 from crl_node.metrics import r2
 
 #: m, a thing that went farther than this in one step was moved.
@@ -52,7 +52,7 @@ def predict(posterior: Posterior, pushes: Pushes, mapping: Mapping[int, str]) ->
     exists = np.zeros(slots, bool)
     exists[[BODY, *thing_of]] = True
     scene = Scene(posterior.slot_extent.astype(float), exists, posterior.wall.astype(float), posterior.dt)
-    live = np.flatnonzero(posterior.weight_mean != 0.0)
+    live = np.flatnonzero((posterior.weight_mean != 0.0) & (posterior.term_kind < TermKind.DECAY))
     table = TermTable(
         posterior.term_kind[live],
         posterior.term_target[live],
@@ -62,12 +62,12 @@ def predict(posterior: Posterior, pushes: Pushes, mapping: Mapping[int, str]) ->
     weights = posterior.weight_mean[live].astype(float)
     out = np.zeros_like(pushes.before)
     rows, columns = list(thing_of), list(thing_of.values())
-    for m in np.flatnonzero(pushes.counted.any(1)):
-        state = np.zeros((slots, STATE_SIZE))
-        state[BODY, :2], state[BODY, 2:4] = pushes.tip[m], pushes.tip_velocity[m]
-        state[rows, :2], state[rows, 2:4] = pushes.before[m, columns], pushes.velocity[m, columns]
-        delta, _ = advance(table, weights, state, pushes.action[m], scene)
-        out[m, columns] = delta[rows, :2]
+    steps = np.flatnonzero(pushes.counted.any(1))
+    state = np.zeros((len(steps), slots, STATE_SIZE))
+    state[:, BODY, :2], state[:, BODY, 2:4] = pushes.tip[steps], pushes.tip_velocity[steps]
+    state[:, rows, :2] = pushes.before[steps][:, columns]
+    state[:, rows, 2:4] = pushes.velocity[steps][:, columns]
+    out[np.ix_(steps, columns)] = advance_motion(table, weights, state, pushes.action[steps], scene)[:, rows]
     return out
 
 

@@ -280,6 +280,19 @@ def advance(
     return deltas(phi), phi
 
 
+def advance_motion(
+    table: TermTable, weights: Array, state: Array, action: Array, scene: Scene
+) -> Array:
+    """Displacements [M, S, 2] m per step in M states [M, S, 5] under actions [M, 2] m/s, as `advance` for each.
+
+    `table` holds motion terms only.
+    """
+    onto = np.zeros((len(scene.extent), len(table)))
+    onto[table.target, np.arange(len(table))] = weights
+    body = np.einsum("sp,mpc->msc", onto[:1], features(table, state, action, action * scene.dt, scene))[:, 0, :2]
+    return np.asarray(np.einsum("sp,mpc->msc", onto, features(table, state, action, body, scene)[..., :2]))
+
+
 def describe(term: Term, names: Sequence[str]) -> str:
     """The term in words, e.g. "push(slot_3, r=0.057)". `names` [S] by slot index."""
     if term.parent == ACTION_PARENT:
