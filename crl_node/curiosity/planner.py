@@ -34,10 +34,10 @@ class PlannerConfig:
     max_speed: float = 0.25  # m/s
     camera: tuple[float, float, float] = (1.25, 0.0, 1.05)  # m, base frame
     tool_radius: float = 0.015  # m
-    tool_height: float = 0.30  # m, of the arm that stands on the tip and hides things
-    shadow_half_width: float = 0.06  # m
+    tool_height: float = 0.40  # m, of the arm that stands on the tip and hides things
+    shadow_half_width: float = 0.03  # m
     effort: tuple[float, float] = (0.3, 0.02)  # nats/m of way, nats/(m/s)^2 of change
-    discount: float = 0.975  # per step: what is learned sooner is worth more
+    discount: float = 0.95  # per step: what is learned sooner is worth more
     spread: float = 0.06  # m/s, resampling noise of the first refinement, halved with each further one
     look_std: float = 0.002  # m, of one look at a slot
 

@@ -80,8 +80,9 @@ class InformationGraph(nn.Module):
     ) -> tuple[State, Tensor]:
         """The state after a step with its worth added, and the features of the light terms [L, N].
 
-        Adds variance of the predicted change by its noise: within a term set and between sets, per slot and channel
-        x, y, brightness (`gain` makes nats of the sums). `discount` [1].
+        Adds the variance of the predicted change by its noise: within a term set and between sets, per slot, of its
+        motion (one weight moves it in x and y: both axes tell of it) and of its brightness. What these sums are worth
+        is counted when it comes: `discount` [1] times what this step adds.
         """
         z = Vec(s.x, s.y)
         both = Vec(torch.cat([ahead.x, z.x], 1), torch.cat([ahead.y, z.y], 1))  # anticipated, then now
@@ -90,47 +91,56 @@ class InformationGraph(nn.Module):
         light = (s.light + m.light_weights @ bright).clamp(0.0, 1.0)
 
         unseen = self.hidden(z, m)
-        now = nearest[:, self.shape.candidates :]
-        moving = (s.vx * s.vx + s.vy * s.vy) > MOVING**2
-        touching = (moving | (now < CONTACT_REACH**2)).float()
-        # What cannot be seen teaches little: its outcome is only known as well as its position (brightness: not).
-        noise = m.noise + m.noise_more * touching + m.noise_unseen * unseen  # [3, S, N]
-        precision = (m.exists * discount) / noise
+        # A fast tip is on a thing before it was ever beside it, and what a spring pulls moves without being touched.
+        fastest = torch.maximum(s.vx * s.vx + s.vy * s.vy, step.dot(step))
+        closest = torch.minimum(*nearest.chunk(2, 1))
+        touching = ((fastest > MOVING**2) | (closest < CONTACT_REACH**2)).float()
+        noise = m.noise + m.noise_more * touching  # [2, S, N]
+        # Nothing is learned from what cannot be seen; where the body is the joints tell.
+        precision = m.exists * (1.0 - unseen * m.thing) / noise
 
         def variance(spread: Tensor, summed: Tensor, features: Tensor) -> Tensor:
-            """[1, 2, S, N]: of what each slot is predicted to do, within term sets and between them."""
-            return (summed @ ((spread @ features) * features))[None]
+            """[2, S, N]: of what each slot is predicted to do, within term sets and between them."""
+            return summed @ ((spread @ features) * features)
 
-        ratio = torch.cat([
-            variance(m.spread, m.summed, phi.x), variance(m.spread, m.summed, phi.y),
+        ratio = torch.stack([
+            variance(m.spread, m.summed, phi.x) + variance(m.spread, m.summed, phi.y),
             variance(m.light_spread, m.light_summed, bright),
         ])  # fmt: skip
+        ratio = s.ratio + (ratio * precision[:, None]).clamp(min=0.0)
+        known = self.known(ratio, m)
         off = z_next.minus(m.goal)
         distance = (off.dot(off)).sqrt()
         tip = step.part(0, 1)
         return State(
-            z_next.x, z_next.y, step.x, step.y, light, s.ratio + ratio * precision[:, None],
+            z_next.x, z_next.y, step.x, step.y, light, ratio, known, s.worth + (known - s.known) * discount,
             torch.maximum(s.seen, (1.0 - unseen) * discount), s.far + (m.goal_weight @ distance) * discount,
             s.way + tip.dot(tip).sqrt(),
         ), bright  # fmt: skip
 
-    def gain(self, x: dict[str, Tensor], s: State) -> Tensor:
-        """Expected information gain by part [3, N] nats, from the state after the last step.
+    @staticmethod
+    def known(ratio: Tensor, m: Model) -> Tensor:
+        """Structure and parameters [2, N] nats that the sums `ratio` [2, 2, S, N] tell.
 
         parameters = sum 1/2 log(1 + sum_h within / sigma^2); structure = sum 1/2 log(1 + sum_h (within +
         between) / sigma^2) - parameters, never above the particles' entropy (MacKay 1992, eq. 3.7, moment
-        matched over particles). Sums run over slots and channels x, y, brightness.
+        matched over particles). Sums run over slots, motion and brightness.
         """
-        within, between = s.ratio.clamp(min=0.0).unbind(1)  # [3, S, N]
+        within, between = ratio.unbind(1)  # [2, S, N]
         parameters = 0.5 * torch.log1p(within).sum((0, 1))
         both = 0.5 * torch.log1p(within + between).sum((0, 1))
-        log_weight = torch.log_softmax(x["particle_log_weight"], dim=0)
-        entropy = -(torch.exp(log_weight) * log_weight).sum()
-        structure = torch.minimum((both - parameters).clamp(min=0.0), entropy)
-        # One look at a hidden slot takes its covariance from P to PR / (P + R), in two axes.
+        return torch.stack([torch.minimum((both - parameters).clamp(min=0.0), m.entropy), parameters])
+
+    def gain(self, x: dict[str, Tensor], begin: State, s: State, m: Model) -> Tensor:
+        """Expected information gain by part [3, N] nats, from the states before and after the roll-out.
+
+        Structure and parameters are sum_h discount_h (known_h - known_h-1). One look at a hidden slot takes its
+        covariance from P to P R / (P + R), in two axes; it is to be had where the arm's shadow is what hides it.
+        """
         exists = (x["exists"] > 0.5).float()
         look = torch.log1p(x["position_variance"] / x["look_variance"]) * x["hidden"] * exists
-        return torch.stack([structure, parameters, look @ s.seen])
+        veiled = self.hidden(Vec(begin.x, begin.y), m)
+        return torch.cat([s.worth, (look @ (s.seen * veiled))[None]])
 
     @staticmethod
     def preference(x: dict[str, Tensor], begin: State, s: State, m: Model) -> Tensor:

@@ -117,10 +117,11 @@ class Model(NamedTuple):
     summed: Tensor  # [S, P] 1 at each motion term's target
     light_spread: Tensor  # [2, L, L]
     light_summed: Tensor  # [S, L]
-    noise: Tensor  # [3, S, 1] variance of a step's change out of contact, in x, y [m^2] and brightness [1]
-    noise_more: Tensor  # [3, S, 1] what is added to it in contact
-    noise_unseen: Tensor  # [3, S, 1] what is added to it out of sight
+    noise: Tensor  # [2, S, 1] variance of a step's change out of contact, of an axis [m^2] and of brightness [1]
+    noise_more: Tensor  # [2, S, 1] what is added to it in contact
+    entropy: Tensor  # [] nats, of the particles
     exists: Tensor  # [S, 1] 0 or 1
+    thing: Tensor  # [S, 1] 0 for the body, else 1
     camera: Vec  # [1, 1] m
     shadow: Tensor  # [] length of the arm's shadow per distance of the tip from the camera
     shade: Tensor  # [S, 1] m^2, how near to the shadow's middle is hidden
@@ -136,7 +137,9 @@ class State(NamedTuple):
     vx: Tensor  # [S, N] m per step
     vy: Tensor  # [S, N] m per step
     light: Tensor  # [S, N] brightness
-    ratio: Tensor  # [3, 2, S, N] variance by noise summed over steps: x, y, brightness; within term sets, between
+    ratio: Tensor  # [2, 2, S, N] variance by noise summed over steps: motion, brightness; within term sets, between
+    known: Tensor  # [2, N] nats that it tells so far: structure, parameters
+    worth: Tensor  # [2, N] the same with each step's part discounted
     seen: Tensor  # [S, N] discount of the first step in which the slot is in view
     far: Tensor  # [1, N] discounted worth of the distances to the goals [nats]
     way: Tensor  # [1, N] m, of the tip

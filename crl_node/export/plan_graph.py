@@ -65,7 +65,7 @@ class PlanGraph(nn.Module):
 
     def value(self, x: dict[str, Tensor], p: Population, begin: State, end: State, m: Model) -> Worth:
         """Information and preference less effort."""
-        gain = self.information.gain(x, end)
+        gain = self.information.gain(x, begin, end, m)
         preference = self.information.preference(x, begin, end, m)
         change = (p.actions[:, 1:] - p.actions[:, :-1]).pow(2).sum((1, 2))
         cost = x["effort"][0] * end.way[0] + x["effort"][1] * change

@@ -74,7 +74,7 @@ class Tables(nn.Module):
         lit = (bright * valid)[lights]
 
         def channels(motion: Tensor, light: Tensor) -> Tensor:
-            return torch.stack([motion, motion, light])[:, :, None]
+            return torch.stack([motion, light])[:, :, None]
 
         e, wall, box, jams = _column(x["slot_extent"]), x["wall"], x["workspace"][:, None, None], x["jams"]
         rim = RIM_MARGIN * e[1:]
@@ -95,7 +95,8 @@ class Tables(nn.Module):
             light_spread=spread(lights, lit), light_summed=is_target[:, lights] * lit,
             noise=channels(noise[:, 0, 0], noise[:, 0, 1]),
             noise_more=channels(noise[:, 1, 0] - noise[:, 0, 0], noise[:, 1, 1] - noise[:, 0, 1]),
-            noise_unseen=channels(x["position_variance"], torch.full_like(exists, 0.25)), exists=_column(exists),
+            entropy=-(share * share.clamp(min=1e-30).log()).sum(), exists=_column(exists),
+            thing=_column((torch.arange(s) > 0).float()),
             camera=Vec(camera[0], camera[1]),
             shadow=tool[0:1] / (x["camera"][2:3] - tool[0:1]).clamp(min=1e-3),
             shade=(tool[1] + 0.5 * e).clamp(min=0.0) ** 2,
@@ -169,5 +170,6 @@ class Tables(nn.Module):
 
         return State(
             wide(z[:, 0:1]), wide(z[:, 1:2]), wide(v[:, 0:1]), wide(v[:, 1:2]), wide(_column(x["brightness"])),
-            torch.zeros(3, 2, s, n), torch.zeros(s, n), torch.zeros(1, n), torch.zeros(1, n),
+            torch.zeros(2, 2, s, n), torch.zeros(2, n), torch.zeros(2, n), torch.zeros(s, n), torch.zeros(1, n),
+            torch.zeros(1, n),
         )  # fmt: skip
