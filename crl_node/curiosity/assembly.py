@@ -9,7 +9,7 @@ from crl_node.arm.profile import RobotProfile
 from crl_node.curiosity.planner import Planner, PlannerConfig
 from crl_node.paths import share
 
-DEFAULT_MODEL = "plan_s12_p96_k16_n64_h30.onnx"
+DEFAULT_MODEL = "plan_s12_p96_k16_n128_h30.onnx"
 
 
 def default_model() -> Path:

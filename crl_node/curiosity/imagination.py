@@ -36,7 +36,7 @@ class Imagining(ABC):
     #: What one standard deviation of the proposals' returns counts [nats].
     worth: float = 1.0
     #: Where the candidates start, and by how many nats the last plan is preferred.
-    starts: Curious = field(default_factory=Curious)
+    starts: Curious = field(default_factory=lambda: Curious(commitment=0.4))
     refine: bool = field(default=False, init=False)  # by the planning graph: the search here is its own
     dynamics: Dynamics | None = field(default=None, init=False)
     _scale: float = field(default=0.0, init=False)  # mean square deviation of returns

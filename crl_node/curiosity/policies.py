@@ -90,8 +90,8 @@ class Curious:
     """Half of the candidates are experiments; the rest continue the last plan or are coloured noise."""
 
     #: What a new plan must be better by before the current one is given up [nats], and as a share of its gain.
-    commitment: float = 0.4
-    commitment_share: float = 0.08
+    commitment: float = 1.0
+    commitment_share: float = 0.3
     #: Taken off the score of an experiment that got stuck [nats].
     penalty: float = 20.0
     #: How far away is somewhere else [m].

@@ -39,8 +39,8 @@ class Table:
     travel_speed: float = 0.25  # m/s
     push_speed: float = 0.16  # m/s
     camera: tuple[float, float, float] = (1.25, 0.0, 1.05)  # m
-    tool_height: float = 0.30  # m, of what stands on the tip
-    shadow_half_width: float = 0.06  # m
+    tool_height: float = 0.40  # m, of what stands on the tip
+    shadow_half_width: float = 0.03  # m
 
 
 @dataclass(frozen=True)

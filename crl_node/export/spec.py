@@ -36,9 +36,9 @@ class PlanShape:
     slots: int = MAX_SLOTS
     terms: int = PLANNER_TERMS
     particles: int = PARTICLES
-    candidates: int = 64
+    candidates: int = 128
     horizon: int = 30
-    iterations: int = 2
+    iterations: int = 3
     elites: int = 8
     #: How many terms may have the body as their target (they are evaluated first, on their own).
     body_terms: int = 24
@@ -62,7 +62,7 @@ class PlanShape:
 
     @property
     def name(self) -> str:
-        """The file name's stem, e.g. `plan_s12_p96_k16_n64_h30`."""
+        """The file name's stem, e.g. `plan_s12_p96_k16_n128_h30`."""
         return f"plan_s{self.slots}_p{self.terms}_k{self.particles}_n{self.candidates}_h{self.horizon}"
 
 
@@ -171,9 +171,9 @@ def initial_values(shape: PlanShape) -> Values:
     values["wall"][:] = (0.38, 0.82, -0.30, 0.30)
     values["workspace"][:] = (0.40, 0.80, -0.28, 0.28)
     values["camera"][:] = (1.25, 0.0, 1.05)
-    values["tool"][:] = (0.30, 0.06)
+    values["tool"][:] = (0.40, 0.03)
     values["effort"][:] = (0.3, 0.02)
-    values["discount"][:] = 0.99 ** np.arange(shape.horizon)
+    values["discount"][:] = 0.95 ** np.arange(shape.horizon)
     values["spread"][:] = 0.06 * 0.5 ** np.arange(len(values["spread"]))
     values["particle_log_weight"][:] = -np.log(shape.particles)
     values["jams"] = np.zeros((JAMS, 4), np.float32)

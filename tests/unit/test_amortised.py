@@ -185,7 +185,7 @@ def _pickle(path: Path) -> None:
 
 
 def _other_graph(path: Path) -> None:
-    path.write_bytes((share() / "models" / "plan_s12_p96_k16_n64_h30.onnx").read_bytes())
+    path.write_bytes((share() / "models" / "plan_s12_p96_k16_n128_h30.onnx").read_bytes())
 
 
 def _other_shape(path: Path) -> None:

@@ -18,7 +18,7 @@ from crl_node.paths import share
 from crl_node.world_model import ModelConfig, WorldModel
 from tests.support.plan_inputs import random_posterior
 
-SHIPPED = share() / "models" / "plan_s12_p96_k16_n64_h30.onnx"
+SHIPPED = share() / "models" / "plan_s12_p96_k16_n128_h30.onnx"
 SMALL = ("--candidates", "8", "--horizon", "4", "--elites", "2", "--iterations", "2")
 
 

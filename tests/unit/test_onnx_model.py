@@ -32,7 +32,7 @@ from crl_node.paths import share
 from crl_node.posterior import PosteriorError
 from tests.support.plan_inputs import random_call, random_posterior
 
-TEMPLATE = share() / "models" / "plan_s12_p96_k16_n64_h30.onnx"
+TEMPLATE = share() / "models" / "plan_s12_p96_k16_n128_h30.onnx"
 
 
 def run_file(path: Path, values: Values) -> Values:
