@@ -166,15 +166,38 @@ def test_contact_noise_counts_in_contact_and_free_noise_elsewhere() -> None:
     assert gains(values)[0, 1] < 0.1 * free
 
 
-def test_a_thing_in_the_arms_shadow_teaches_less_the_less_is_known_of_its_place() -> None:
+def test_a_thing_in_the_arms_shadow_teaches_nothing() -> None:
     values = scene(drifting(1.0))
     values["camera"][:] = (1.25, 0.0, 1.05)
     values["tool"][:] = (0.3, 0.06)
-    values["position"][0], values["position"][1] = (0.75, 0.0), (0.70, 0.0)  # behind the tip, seen from the camera
-    values["position_variance"][1] = 1e-8
-    known = gains(values)[0, 1]
-    values["position_variance"][1] = 4e-4
-    assert gains(values)[0, 1] < known
+    values["position"][0], values["position"][1] = (0.75, 0.0), (0.70, 0.2)  # beside the tip
+    assert gains(values)[0, 1] > 0.1
+    values["position"][1] = (0.70, 0.0)  # behind the tip, seen from the camera
+    assert gains(values)[0, 1] == 0.0
+
+
+def test_what_is_learned_later_is_worth_less_by_its_discount_alone() -> None:
+    """Each step's increment of information counts discount_h times, not the precision inside the logarithm."""
+    values = scene(drifting(1.0))
+    values["discount"][:] = 0.9 ** np.arange(SHAPE.horizon)
+    sigma = float(values["noise_std"][1, 0, 0])
+    known = 0.5 * np.log1p(np.arange(SHAPE.horizon + 1) * (0.01 / sigma) ** 2)
+    assert gains(values)[0, 1] == pytest.approx(float(values["discount"] @ np.diff(known)), rel=1e-3)
+
+
+def test_a_diagonal_push_teaches_as_much_as_one_along_an_axis() -> None:
+    """One weight moves a thing in x and y: both axes tell of it, and it is not counted twice."""
+    push = with_term(empty_posterior(), 5, TermKind.PUSH, 1, 0, 0.05, spread_weights(0.5))
+    found = []
+    for angle in (0.0, np.pi / 4, np.pi / 2):
+        values = scene(push)
+        way = np.array([np.cos(angle), np.sin(angle)])
+        values["position"][1] = values["position"][0] + 0.045 * way
+        values["position"][2] = values["position"][0] + (0.1, -0.2)
+        values["proposals"][0] = 0.1 * way
+        found.append(gains(values)[0, 1])
+    assert found[0] > 0.1
+    np.testing.assert_allclose(found, found[0], rtol=0.02)
 
 
 def test_moving_out_of_the_view_of_a_hidden_thing_is_worth_half_log_p_over_r_for_each_axis() -> None:

@@ -58,7 +58,7 @@ def test_the_last_plan_goes_on_shifted_by_the_time_that_has_passed_and_is_prefer
     np.testing.assert_array_equal(proposals.actions[0, :29], last.chosen.actions[1:])
     np.testing.assert_array_equal(proposals.actions[0, 29], 0.0)
     assert proposals.labels[0] == "push slot_1 from the left"
-    assert proposals.bonus[0] == pytest.approx(0.4 + 0.08 * 2.0)
+    assert proposals.bonus[0] == pytest.approx(1.0 + 0.3 * 2.0)
 
 
 def test_a_plan_that_is_over_is_not_held_on_to() -> None:
