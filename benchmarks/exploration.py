@@ -95,7 +95,7 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
     curves = found["curves"]
     steps = curves["step"]
     r2 = np.array([np.nan if v is None else v for v in curves["contact_r2"]])
-    auroc = [v for v in curves["edge_auroc"]]
+    auroc = list(curves["edge_auroc"])
     kinds = [m[0] for m in found["mechanisms"]]
     seen = {
         name: first_step(steps, [any(row[k] for k in picked) for row in curves["found"]])

@@ -67,7 +67,7 @@ def predict(posterior: Posterior, pushes: Pushes, mapping: Mapping[int, str]) ->
     state[:, BODY, :2], state[:, BODY, 2:4] = pushes.tip[steps], pushes.tip_velocity[steps]
     state[:, rows, :2] = pushes.before[steps][:, columns]
     state[:, rows, 2:4] = pushes.velocity[steps][:, columns]
-    out[np.ix_(steps, columns)] = advance_motion(table, weights, state, pushes.action[steps], scene)[:, rows]
+    out[steps[:, None], np.array(columns, int)] = advance_motion(table, weights, state, pushes.action[steps], scene)[:, rows]
     return out
 
 
