@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crl_node.data import BODY, MAX_SLOTS, Array, Belief
-from crl_node.mechanisms.statistics import FREE
+from crl_node.mechanisms import terms
+from crl_node.mechanisms.statistics import CONTACT, FREE
 from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def predict(model: WorldModel, belief: Belief, action: Array) -> tuple[Array, Ar
         ],
         axis=-1,
     )
-    regime, light_regime = model.regimes(state, body_step, scene, phi_motion, phi_light)
+    regime, light_regime = regimes(model, state, body_step, scene, phi_motion, phi_light)
     every = np.arange(MAX_SLOTS)
     noise = np.stack(
         [model.motion.noise[every, regime]] * 2 + [model.brightness.noise[every, light_regime]], axis=-1
@@ -43,3 +44,20 @@ def predict(model: WorldModel, belief: Belief, action: Array) -> tuple[Array, Ar
     out_std = out_std[: len(belief.ids)] if len(belief.ids) <= len(rows) else np.resize(out_std, out_mean.shape)
     out_mean[rows[here]], out_std[rows[here]] = mean[here], std[here]
     return out_mean, out_std
+
+
+def regimes(
+    model: WorldModel, state: Array, body_step: Array, scene: terms.Scene, phi_motion: Array, phi_light: Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """[S] noise regimes of motion and of brightness: contact for what is touched, changes or is expected to.
+
+    `state` [S, 5], `body_step` [2] m, features [S, F, 2] and [S, F']. Expected to: the far ends of springs and
+    wires. What acts from afar is known no more exactly than what pushes.
+    """
+    set_going = np.linalg.norm(np.einsum("sf,sfr->sr", model.motion.mean, phi_motion), axis=1) > terms.MOVING_STEP
+    set_going[BODY] = False  # it is set going in every step, by the command
+    switched = np.abs(np.einsum("sf,sf->s", model.brightness.mean, phi_light)) > terms.SWITCHING_STEP
+    return (
+        np.where(terms.disturbed(state, body_step, scene) | set_going, CONTACT, FREE),
+        np.where(terms.in_contact(state, scene) | switched, CONTACT, FREE),
+    )

@@ -19,7 +19,7 @@ from crl_node.data import BODY, MAX_SLOTS, STATE_SIZE, Array, Belief, Edge, Post
 from crl_node.mechanisms import grammar, tail, terms
 from crl_node.mechanisms.environments import renamed
 from crl_node.mechanisms.registry import Registry
-from crl_node.mechanisms.statistics import CONTACT, FREE, bounded_influence
+from crl_node.mechanisms.statistics import bounded_influence
 from crl_node.mechanisms.watch import Watch
 from crl_node.model_config import ModelConfig as ModelConfig
 from crl_node.model_config import Observation as Observation
@@ -111,7 +111,7 @@ class WorldModel:
             return Observation(False, 0.0)  # the step of the body is an input of every other variable
         body_step = step[BODY, :2]
         phi_motion, phi_light = self._phi(state, action, body_step, scene)
-        regime, light_regime = self.regimes(state, body_step, scene, phi_motion, phi_light)
+        regime, light_regime = prediction.regimes(self, state, body_step, scene, phi_motion, phi_light)
         residual, variance = self.motion.predictive(phi_motion, step[:, :2], regime)
         density = 0.5 * (np.square(residual) / variance[:, None] + np.log(2.0 * np.pi * variance)[:, None]).sum(axis=1)
         credible = np.maximum(variance, config.least_deviation**2)
@@ -315,22 +315,6 @@ class WorldModel:
         """[2] m, expected displacement of the body under `action` [2] m/s. `state` [S, 5]."""
         phi, _ = self._phi(state, action, action * self.config.dt, scene)
         return np.asarray(self.motion.mean[BODY] @ phi[BODY])
-
-    def regimes(
-        self, state: Array, body_step: Array, scene: terms.Scene, phi_motion: Array, phi_light: Array
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """[S] noise regimes of motion and of brightness: contact for what is touched, changes or is expected to.
-
-        `state` [S, 5], `body_step` [2] m, features [S, F, 2] and [S, F']. Expected to: the far ends of springs and
-        wires. What acts from afar is known no more exactly than what pushes.
-        """
-        set_going = np.linalg.norm(np.einsum("sf,sfr->sr", self.motion.mean, phi_motion), axis=1) > terms.MOVING_STEP
-        set_going[BODY] = False  # it is set going in every step, by the command
-        switched = np.abs(np.einsum("sf,sf->s", self.brightness.mean, phi_light)) > terms.SWITCHING_STEP
-        return (
-            np.where(terms.disturbed(state, body_step, scene) | set_going, CONTACT, FREE),
-            np.where(terms.in_contact(state, scene) | switched, CONTACT, FREE),
-        )
 
     @property
     def lengths(self) -> tuple[Array, Array]:

@@ -67,7 +67,8 @@ def predict(posterior: Posterior, pushes: Pushes, mapping: Mapping[int, str]) ->
     state[:, BODY, :2], state[:, BODY, 2:4] = pushes.tip[steps], pushes.tip_velocity[steps]
     state[:, rows, :2] = pushes.before[steps][:, columns]
     state[:, rows, 2:4] = pushes.velocity[steps][:, columns]
-    out[steps[:, None], np.array(columns, int)] = advance_motion(table, weights, state, pushes.action[steps], scene)[:, rows]
+    moved = advance_motion(table, weights, state, pushes.action[steps], scene)
+    out[steps[:, None], np.array(columns, int)] = moved[:, rows]
     return out
 
 
