@@ -23,7 +23,7 @@ from crl_node.curiosity.policies import Request, Skills
 from crl_node.curiosity.proposals import Table, push_legs, ways
 from crl_node.curiosity.scene import scene_from
 from crl_node.data import Array, Belief, Candidate, InformationGain, Plan, Posterior
-from crl_node.loop import ClosedLoop
+from crl_node.loop import ClosedLoop, Plans
 from crl_node.paths import share
 from crl_node.simulator.engine import Simulator
 from crl_node.simulator.world import World, load_world
@@ -83,10 +83,15 @@ def world_robot() -> Path:
     return share() / "config" / "robots" / "iiwa_sim.yaml"
 
 
-def record_states(world: World, seed: int, seconds: float, *, noise: float = 0.0003) -> Log:
-    """As `record`, but beliefs are true states with `noise` m: no picture is drawn, three times as fast."""
+def record_states(
+    world: World, seed: int, seconds: float, *, noise: float = 0.0003, planner: Plans | None = None
+) -> Log:
+    """As `record`, but beliefs are true states with `noise` m: no picture is drawn, three times as fast.
+
+    `planner`: who moves the arm instead of the scripted pushes; it is given no posterior.
+    """
     profile, rng = load_profile(world_robot()), np.random.default_rng(seed)
-    arm, planner = Arm(profile), SkillsOnly(world, seed, DT)
+    arm, planner = Arm(profile), planner or SkillsOnly(world, seed, DT)
     commander = TipCommander(profile, arm)
     names = world.names
     index = {"body": 0, **{name: n + 1 for n, name in enumerate(names)}}
@@ -119,7 +124,7 @@ def record_states(world: World, seed: int, seconds: float, *, noise: float = 0.0
                 now, np.arange(count), mean, np.tile(spread, (count, 1, 1)), np.zeros((count, 3)), extent,
                 np.ones(count), np.ones(count),
             )  # fmt: skip
-            plan = planner.plan(belief, previous=plan)
+            plan = planner.plan(belief, previous=plan, executed=actions[-1] if actions else None)
             chunk = commander.chunk(*at, np.asarray(plan.chosen.actions[0], float), start=now)
             simulator.set_trajectory(chunk.trajectory, now)
             simulator.advance(DT)

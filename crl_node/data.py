@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
 #: Columns of `Belief.mean`: x, y [m], vx, vy [m/s], brightness [0..1].
 STATE_NAMES = ("x", "y", "vx", "vy", "brightness")

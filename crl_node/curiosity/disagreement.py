@@ -18,7 +18,8 @@ import numpy as np
 
 from crl_node.curiosity.dynamics import Imagined
 from crl_node.curiosity.imagination import Imagining
-from crl_node.curiosity.slot_features import Cast, Floats, State
+from crl_node.curiosity.slot_features import Cast, State
+from crl_node.data import Floats
 
 
 @dataclass

@@ -23,7 +23,6 @@ from crl_node.curiosity.slot_features import (
     PAIR_SIZE,
     UNIT,
     Cast,
-    Floats,
     Lens,
     Points,
     State,
@@ -31,7 +30,7 @@ from crl_node.curiosity.slot_features import (
     pairs,
     points,
 )
-from crl_node.data import BODY, MAX_SLOTS, Array
+from crl_node.data import BODY, MAX_SLOTS, Array, Floats
 from crl_node.export.spec import JAM_RADIUS, RIM_MARGIN
 
 #: One unit of an answer: displacement [m per step], change of brightness [1 per step].

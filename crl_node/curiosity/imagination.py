@@ -18,7 +18,8 @@ from crl_node.curiosity.dynamics import Dynamics, DynamicsConfig, Imagined, Limi
 from crl_node.curiosity.policies import Curious, Proposals, Request, coloured_noise
 from crl_node.curiosity.scene import Scene
 from crl_node.curiosity.search import effort, search
-from crl_node.curiosity.slot_features import Cast, Floats, State
+from crl_node.curiosity.slot_features import Cast, State
+from crl_node.data import Floats
 
 #: How fast the running scale of returns follows, per plan.
 SCALE_RATE = 0.02
@@ -61,13 +62,14 @@ class Imagining(ABC):
             self.dynamics = Dynamics(self.config, rng)
         dynamics, rim = self.dynamics, request.table.rim
         before, self._scene = self._scene, scene
-        gap = scene.stamp - before.stamp if before is not None else 0.0
+        gap = scene.stamp - before.stamp if before is not None else dt
         if before is not None and request.executed is not None and 0.5 * dt < gap < 1.5 * dt:
             dynamics.observe(before, request.executed, scene, rim, dt)
-        dynamics.train(rng)
         cast, rows = dynamics.cast(scene, rim)
         start = dynamics.state(scene, rows, dt)
-        self.learn(start, cast, rng)
+        if gap != 0.0:  # a late belief is planned from twice, but teaches once
+            dynamics.train(rng)
+            self.learn(start, cast, rng)
 
         # The uncertain edges are the world model's knowledge: not for those who are compared with it.
         asked = replace(request, needs=[])

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from crl_node.data import Floats
 
 #: Adam (Kingma & Ba 2015): decay of both moments, and what keeps its division finite.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

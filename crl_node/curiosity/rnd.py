@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from crl_node.curiosity.dynamics import DynamicsConfig, Imagined
 from crl_node.curiosity.imagination import Imagining
 from crl_node.curiosity.nets import NetShape, SlotNets
-from crl_node.curiosity.slot_features import Cast, Floats, State
-from crl_node.data import MAX_SLOTS, Array
+from crl_node.curiosity.slot_features import Cast, State
+from crl_node.data import MAX_SLOTS, Array, Floats
 
 #: Numbers of one slot: place, motion per step, brightness, place relative to the body, gap to it (lengths in `UNIT`).
 LOOKS = 8

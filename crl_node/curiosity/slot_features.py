@@ -16,9 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crl_node.data import MAX_SLOTS, Array
+from crl_node.data import MAX_SLOTS, Array, Floats
 
-Floats = NDArray[np.float32]
 Points = NDArray[np.complex64]
 
 #: What is 1 [m]: about a step's motion, about the depth at which a contact is plain.

@@ -113,6 +113,21 @@ def test_members_start_and_learn_each_on_its_own() -> None:
     assert len({float(w) for w in nets.weights.own[:, 0, 0]}) == 3
 
 
+def test_averaged_weights_shake_less_than_single_steps() -> None:
+    """On answers that are noise: what a fixed input is answered, from step to step."""
+    rng = np.random.default_rng(2)
+    nets = SlotNets(NetShape(2, 4, 4), rng)
+    probe, none = rng.standard_normal((1, 20, 4)).astype(np.float32), np.zeros((1, 64, 1, 4), np.float32)
+    answers: list[np.ndarray] = []
+    single: list[np.ndarray] = []
+    for _ in range(200):
+        own = rng.standard_normal((1, 64, 4)).astype(np.float32)
+        nets.train(own, none, rng.standard_normal((2, 64, 3)).astype(np.float32), 5e-3, memory=0.95)
+        answers.append(nets.answer(probe, none[:, :20]))
+        single.append(nets.forward(probe, none[:, :20])[0])
+    assert np.diff(answers[100:], axis=0).std() < 0.3 * np.diff(single[100:], axis=0).std()
+
+
 def test_sizes_below_one_are_refused() -> None:
     with pytest.raises(ValueError, match="every size must be at least 1"):
         NetShape(5, 0, 3)

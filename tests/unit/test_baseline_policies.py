@@ -151,6 +151,25 @@ def test_they_learn_from_what_was_executed_between_two_requests_that_follow_each
     assert rows(first, request((0.46, 0.0), stamp=0.9, executed=told))[0] == 0  # time went back
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_same_belief_again_teaches_nothing(name: str) -> None:
+    policy = make_policy(name)
+    told = np.array([0.1, 0.0])
+
+    def weights() -> list[bytes]:
+        kept = policy.dynamics  # type: ignore[attr-defined]
+        nets = [kept.body, kept.things, *(policy._nets if name == "rnd" else ())]  # type: ignore[attr-defined]
+        return [array.tobytes() for net in nets for array in net.weights]
+
+    policy.propose(request(stamp=1.0), np.random.default_rng(0))
+    policy.propose(request((0.46, 0.0), stamp=1.1, executed=told), np.random.default_rng(1))
+    before = weights()
+    policy.propose(request((0.46, 0.0), stamp=1.1, executed=told), np.random.default_rng(2))
+    assert weights() == before
+    policy.propose(request((0.47, 0.0), stamp=1.2, executed=told), np.random.default_rng(3))
+    assert weights() != before
+
+
 def test_the_planner_hands_on_what_was_executed_or_else_what_it_planned() -> None:
     seen: list[np.ndarray | None] = []
 
