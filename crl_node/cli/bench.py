@@ -165,19 +165,43 @@ def faults(
 
 @bench_app.command()
 def planner(
-    model: Annotated[Path | None, typer.Option(help="A model.onnx; without it the shipped one.")] = None,
-    calls: Annotated[int, typer.Option(min=10, help="Planning calls.")] = 200,
-    provider: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    model: Annotated[
+        Path | None, typer.Option(help="Only this model.onnx (`shipped`: the shipped one) against eager torch.")
+    ] = None,
+    calls: Annotated[int, typer.Option(min=10, help="Planning calls a figure.")] = 100,
+    provider: Annotated[str, typer.Option(help="cpu, or cuda: the unrolled build on the GPU beside it.")] = "cpu",
+    folder: Annotated[
+        Path, typer.Option(help="Plan files of all sizes; those there are not exported again.")
+    ] = Path("runs/bench/planner"),
+    quick: Annotated[bool, typer.Option("--quick", help="One size, no growth, no quality: does it run?")] = False,
     out: Out = None,
 ) -> None:
-    """One planning call, ONNX Runtime against eager torch on the same input: p50/p99, ratio, largest difference."""
-    file = model or next(iter(sorted((share() / "models").glob("plan_*.onnx"))))
-    result = {
-        "machine": _module("runs").machine_load(),
-        **_module("planner").measure(file, calls=calls, provider=provider),
-    }
+    """Planning calls side by side: ours, the same in eager torch, mbrl-lib's PETS-like iCEM; both libraries' optimisers
+    (mbrl-lib, pytorch_mppi) on our model; growth with N, H, K and slots; what bounds a call. Plot beside the JSON.
+
+    About ten minutes, half of it exporting plan files of all sizes. What is not installed is left out and named
+    (requirements/bench.txt).
+    """
+    module, before = _module("planner"), _module("runs").machine_load()
+    result: dict[str, Any] = {"machine": before}
+    if model is not None:
+        shipped = next(iter(sorted((share() / "models").glob("plan_*.onnx"))))
+        file = shipped if str(model) == "shipped" else model
+        result |= module.measure(file, calls=calls, provider="auto" if provider == "cpu" else provider)
+    else:
+
+        def say(text: str) -> None:
+            console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+        result |= module.compare(folder, _module, say, calls=calls, quick=quick, provider=provider)
+        for name in result["left_out"]:
+            console.print(f"left out: {name} is not installed (requirements/bench.txt)", style="yellow")
+    result["machine_after"] = _module("runs").machine_load()
     console.print_json(json.dumps(result))
     _write(result, out)
+    if out is not None and model is None:
+        _module("planner_plots").plot(result, out.with_suffix(".png"))
+        console.print(f"written: {out.with_suffix('.png')}")
 
 
 @bench_app.command()
