@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from crl_node.cli import bench_exploration
 from crl_node.cli.bench_latency import latency
 from crl_node.parameter_spec import ParameterError
 from crl_node.paths import share
@@ -303,3 +304,23 @@ def research(
 
 
 bench_app.command()(latency)
+
+
+@bench_app.command()
+def exploration(
+    worlds: bench_exploration.Worlds = "four_cubes",
+    seeds: Annotated[str, typer.Option(help="Of placement, model and policy: 0-9 or 0,2,5.")] = "0-9",
+    policies: bench_exploration.Policies = "curious,skills,random,disagreement,rnd",
+    sight: bench_exploration.Sight = "pixels",
+    steps: Annotated[int, typer.Option(min=20, help="Control steps of .1 s in an episode.")] = 300,
+    every: Annotated[int, typer.Option(min=1, help="Control steps between two points of the curves.")] = 5,
+    jobs: Annotated[int, typer.Option(min=1, help="Episodes at a time, a process each.")] = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for episodes, JSON and figures.")] = Path(
+        "runs/bench/exploration"
+    ),
+) -> None:
+    """How soon each policy finds things out, in lockstep, paired by seed; curves beside the JSON. Resumes."""
+    todo = bench_exploration.specs_of(worlds, _numbers(seeds), policies, sight, steps, every)
+    before = _module("runs").machine_load()
+    found = bench_exploration.run(_module("exploration"), todo, out, jobs)
+    _write({"machine_before": before, **found}, out / "exploration.json")

@@ -1,0 +1,75 @@
+"""Many episodes, each a file of its own, so that an interrupted sweep goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from crl_node.arm.profile import RobotProfile, load_profile
+from crl_node.curiosity.assembly import default_model
+from crl_node.curiosity.planner import Planner, PlannerConfig
+from crl_node.evaluation.contact import Pushes
+from crl_node.evaluation.pushes import held_out_pushes
+from crl_node.exploration.episode import EpisodeSpec, run_episode
+from crl_node.loop import Plans
+from crl_node.simulator.world import World, load_world
+
+PROFILE = "iiwa_sim"
+#: Policies whose plans are made in the planning graph.
+REFINED = frozenset({"curious"})
+
+
+def specs(
+    worlds: list[str], seeds: list[int], policies: list[str], sight: str, steps: int, every: int = 5
+) -> list[EpisodeSpec]:
+    """All combinations, seeds outermost so that an interrupted sweep has whole pairs."""
+    return [
+        EpisodeSpec(world, seed, policy, sight, steps, every)
+        for seed, world, policy in product(seeds, worlds, policies)
+    ]
+
+
+@cache
+def _world(name: str) -> tuple[World, RobotProfile, Pushes]:
+    world, profile = load_world(name), load_profile(PROFILE)
+    return world, profile, held_out_pushes(world, profile)
+
+
+def episode(spec: EpisodeSpec) -> dict[str, Any]:
+    """One episode with the shipped planning file and default settings."""
+    world, profile, pushes = _world(spec.world)
+
+    def make(policy: str, seed: int) -> Plans:
+        x, y, z = world.camera.eye
+        config = PlannerConfig(table=(*world.table.x, *world.table.y), camera=(x, y, z))
+        return Planner(default_model(), policy, seed, config, evaluate=policy in REFINED)
+
+    return run_episode(spec, world, profile, pushes, make)
+
+
+def run_all(todo: list[EpisodeSpec], folder: Path, jobs: int = 1) -> Iterator[tuple[EpisodeSpec, dict[str, Any]]]:
+    """Each episode as it is done: read from `folder` when it is there, else run and written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = []
+    for spec in todo:
+        path = folder / f"{spec.name}.json"
+        if path.is_file():
+            yield spec, json.loads(path.read_text())
+        else:
+            missing.append(spec)
+    context = multiprocessing.get_context("spawn")  # PyBullet and ONNX Runtime do not survive a fork
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        futures = {pool.submit(episode, spec): spec for spec in missing}
+        for future in as_completed(futures):
+            spec, found = futures[future], future.result()
+            path = folder / f"{spec.name}.json"
+            partial = path.with_suffix(".part")
+            partial.write_text(json.dumps(found))
+            partial.replace(path)
+            yield spec, found
