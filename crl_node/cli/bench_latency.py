@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +14,11 @@ from rich.table import Table
 
 from crl_node.parameter_spec import ParameterError
 
-#: Column, path in the figures, factor, digits.
-_COLUMNS = (
-    ("Hz", ("rate",), 1, 0), ("ticks", ("ticks",), 1, 0), ("missed %", ("missed_share",), 100, 2),
-    ("frames planned from %", ("planned_share",), 100, 0),
+#: Latencies in the order of their way through the loop.
+_STAGES = (
+    "camera_to_command", "camera_to_motion", "camera_to_posterior", "camera_to_weights", "perception", "update", "plan",
+    "plan_interval", "swap",
 )  # fmt: skip
-_STAGES = ("camera_to_command", "camera_to_motion", "camera_to_weights", "perception", "update", "plan", "swap")
 
 
 def latency(
@@ -58,7 +58,8 @@ def latency(
         result = measure(case, folder, lambda text: console.print(f"  {text}", markup=False, highlight=False))
         kept.write_text(json.dumps(result, indent=1))
         results.append(result)
-    console.print(_table(results))
+    for rate in sorted({result["rate"] for result in results}):
+        console.print(_table([result for result in results if result["rate"] == rate]))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1))
@@ -82,21 +83,30 @@ def _clear(run: Path) -> None:
 
 
 def _table(results: list[dict[str, Any]]) -> Table:
-    table = Table("on", *(name for name, *_ in _COLUMNS), *(s.replace("_", " ") for s in _STAGES), "load", box=None)
+    """The cases of one rate side by side."""
+    table = Table(f"{results[0]['rate']:g} Hz", box=None)
     for result in results:
-        frames = max(result["frames"], 1)
-        told = {**result, "planned_share": result["frames_planned_from"] / frames}
-        row = [
-            "+".join(what for what in ("learning", "recording") if result[what]) or "neither",
-            *(_number(told[path[0]], factor, digits) for _, path, factor, digits in _COLUMNS),
-        ]
-        for stage in _STAGES:
-            figures = result["latency_ms"][stage]
-            digits = 2 if stage == "swap" else 0
-            row.append(f"{_number(figures['p50'], 1, digits)} / {_number(figures['p99'], 1, digits)}")
-        table.add_row(*row, f"{result['load_average'][1]:.1f}")
-    table.caption = "ms: half of the time / 99 %"
+        on = [what for what in ("learning", "recording") if result[what]]
+        table.add_column(" and ".join(on) or "neither", justify="right")
+
+    def row(name: str, told: Callable[[dict[str, Any]], str]) -> None:
+        table.add_row(name, *(told(result) for result in results))
+
+    row("ticks missed", lambda r: f"{r['missed']} of {r['ticks']} ({_number(r['missed_share'], 100, 2)} %)")
+    row("held", lambda r: str(r["held"]))
+    row("frames the learner dropped", lambda r: f"{r['frames_dropped']} of {r['frames']}")
+    row("frames planned from", lambda r: f"{r['frames_planned_from']} of {r['frames']}")
+    for stage in _STAGES:
+        digits = 2 if stage == "swap" else 0
+        row(f"{stage.replace('_', ' ')} ms", lambda r, s=stage, d=digits: _pair(r["latency_ms"][s], d))  # type: ignore[misc]
+    row("processor, cores", lambda r: f"{sum(r['processor'].values()):.2f}")
+    row("load average", lambda r: f"{r['load_average'][1]:.1f}")
+    table.caption = "half of the time / 99 %"
     return table
+
+
+def _pair(figures: dict[str, float | None], digits: int) -> str:
+    return f"{_number(figures['p50'], 1, digits)} / {_number(figures['p99'], 1, digits)}"
 
 
 def _number(value: float | None, factor: float, digits: int) -> str:

@@ -130,6 +130,7 @@ def figures(traffic: Traffic, period: float) -> dict[str, Any]:
         "frames_planned_from": answered,
         "frames_dropped": traffic.frames_dropped,
         "posteriors": len(traffic.posteriors),
+        "plans": len(traffic.plans),
         "latency_ms": {
             "camera_to_command": percentiles(camera_to_command(traffic)),
             "camera_to_motion": percentiles(camera_to_motion(traffic)),
