@@ -180,7 +180,7 @@ class TipCommander:
     def _build_within_limits(self, q0: Array, dq0: Array, wanted: Array) -> tuple[JointTrajectory, _Profile]:
         """`_build`, with as much of the change of velocity as the joints can take."""
         before = self.arm.tip_velocity_at(q0, dq0)[:2]
-        for share in (1.0, 0.75, 0.5, 0.25):
+        for share in (1.0, 0.75, 0.5, 0.25, 0.1):
             trajectory, plan = self._build(q0, dq0, before + share * (wanted - before))
             limits = self.profile.limits
             if np.all(trajectory.max_velocity() <= _LIMIT_SHARE * limits.velocity) and np.all(
