@@ -41,7 +41,7 @@ def goal(
         bool, typer.Option("--network", help="Use your ROS environment as it is, not shared memory only.")
     ] = False,
     namespace: Annotated[str, typer.Option(help="ROS namespace of the planner.")] = "",
-    wait: Annotated[float, typer.Option(min=0.1, help="How long to look for the planner, s.")] = 10.0,
+    wait: Annotated[float, typer.Option(min=0.1, help="How long to look for the planner, s.")] = 20.0,
 ) -> None:
     """Bring a thing somewhere: `crl goal red 0.60 0.10`, `crl goal 3 0.55 -0.12 --hold 2`, `crl goal --clear`.
 
