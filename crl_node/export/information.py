@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crl_node.export.parts import Model, State, Vec, rows
-from crl_node.export.spec import MOVING, PlanShape
+from crl_node.export.spec import MOVING, SWITCHING_STEP, PlanShape
 
 #: Two slots touch fully at 1 and not at all beyond this multiple of the sum of their extents.
 CONTACT_REACH = 1.25
@@ -88,14 +88,17 @@ class InformationGraph(nn.Module):
         both = Vec(torch.cat([ahead.x, z.x], 1), torch.cat([ahead.y, z.y], 1))  # anticipated, then now
         pairs, nearest = self.contact(both, m)
         bright = self.glow(s.light, torch.cat([nearest, rows(pairs, m.light_pair)]), m)
-        light = (s.light + m.light_weights @ bright).clamp(0.0, 1.0)
+        flash = m.light_weights @ bright
+        light = (s.light + flash).clamp(0.0, 1.0)
 
         unseen = self.hidden(z, m)
         # A fast tip is on a thing before it was ever beside it, and what a spring pulls moves without being touched.
         fastest = torch.maximum(s.vx * s.vx + s.vy * s.vy, step.dot(step))
         closest = torch.minimum(*nearest.chunk(2, 1))
         touching = ((fastest > MOVING**2) | (closest < CONTACT_REACH**2)).float()
-        noise = m.noise + m.noise_more * touching  # [2, S, N]
+        # A lamp is not touched when it is switched: what is expected to change has the noise of contact, as in learning.
+        switched = torch.maximum(touching, (flash.abs() > SWITCHING_STEP).float())
+        noise = m.noise + m.noise_more * torch.stack([touching, switched])  # [2, S, N]
         # Nothing is learned from what cannot be seen; where the body is the joints tell.
         precision = m.exists * (1.0 - unseen * m.thing) / noise
 

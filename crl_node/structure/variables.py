@@ -16,7 +16,7 @@ from crl_node.data import MAX_SLOTS, Array
 from crl_node.mechanisms.environments import MOST_ENVIRONMENTS, Environments, Sums, sums_of
 from crl_node.mechanisms.grammar import Columns
 from crl_node.mechanisms.slides import Slides
-from crl_node.mechanisms.statistics import Statistics, expected_residual, noise_std
+from crl_node.mechanisms.statistics import CONTACT, Statistics, expected_residual, noise_std
 from crl_node.posterior import PARTICLES
 from crl_node.structure import dense
 from crl_node.structure.average import SetAverage
@@ -172,6 +172,9 @@ class Variables:
             self.noise[slot] = noise_std(
                 stats.rows, residual, prior_std=np.array(prior.std), prior_rows=prior.rows, floor=prior.floor
             )
+            # Touch adds to what happens by itself: a thing that shakes or flickers does not calm down when it is touched,
+            # and a prior that said so would promise information that never comes.
+            self.noise[slot, CONTACT] = self.noise[slot].max()
 
     def _draw(self, slot: int, engine: SetAverage, rng: np.random.Generator) -> None:
         """Fill set_mean and draw [K, F]: joint samples of term set and weights."""

@@ -35,7 +35,7 @@ def run(shape: PlanShape, values: Values) -> dict[str, np.ndarray]:
 
 
 def numpy_rollout(values: Values, candidate: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(states [H + 1, S, 5], features [H, P, 3], contact regime [H, S]) with `mechanisms.terms`."""
+    """(states [H + 1, S, 5], features [H, P, 3], contact regime [H, 2, S] of motion and brightness) with `mechanisms.terms`."""
     table = terms.TermTable(
         values["term_kind"], values["term_target"], values["term_parent"], values["term_length"].astype(float)
     )
@@ -54,7 +54,8 @@ def numpy_rollout(values: Values, candidate: int, steps: int) -> tuple[np.ndarra
         # `advance` gives brightness its change at once; only the body's own step feeds back into the features.
         soon = terms.contact_degrees(terms.anticipated(state, delta[0, :2], dt), scene).max(axis=1) > 0
         goes = np.linalg.norm(delta[:, :2], axis=1) > terms.MOVING_STEP
-        regime.append(terms.in_contact(state, scene) | ((soon | goes) & exists))
+        touched = terms.in_contact(state, scene) | ((soon | goes) & exists)
+        regime.append(np.stack([touched, touched | (np.abs(delta[:, 2]) > terms.SWITCHING_STEP)]))
         after = state.copy()
         after[:, :2] += delta[:, :2]
         after[:, 2:4] = delta[:, :2] / dt
@@ -111,7 +112,7 @@ def test_gain_equals_the_formula_written_as_loops_over_slots_and_particles(seed:
                 for c in range(3):
                     sets = (values["weight_set_mean"] * mine) @ phi[h, :, c]
                     draws = (values["weight_sample"] * mine) @ phi[h, :, c]
-                    noise = float(values["noise_std"][s, int(contact[h, s]), int(c == 2)])
+                    noise = float(values["noise_std"][s, int(contact[h, int(c == 2), s]), int(c == 2)])
                     within[int(c == 2), s] += float(share @ (draws - sets) ** 2) / noise**2
                     between[int(c == 2), s] += float(share @ (sets - share @ sets) ** 2) / noise**2
             told = 0.5 * np.log1p(within).sum()
