@@ -96,7 +96,7 @@ class InformationGraph(nn.Module):
         fastest = torch.maximum(s.vx * s.vx + s.vy * s.vy, step.dot(step))
         closest = torch.minimum(*nearest.chunk(2, 1))
         touching = ((fastest > MOVING**2) | (closest < CONTACT_REACH**2)).float()
-        # A lamp is not touched when it is switched: what is expected to change has the noise of contact, as in learning.
+        # A lamp is not touched when it is switched: what is to change has the noise of contact, as in learning.
         switched = torch.maximum(touching, (flash.abs() > SWITCHING_STEP).float())
         noise = m.noise + m.noise_more * torch.stack([touching, switched])  # [2, S, N]
         # Nothing is learned from what cannot be seen; where the body is the joints tell.

@@ -172,7 +172,7 @@ class Variables:
             self.noise[slot] = noise_std(
                 stats.rows, residual, prior_std=np.array(prior.std), prior_rows=prior.rows, floor=prior.floor
             )
-            # Touch adds to what happens by itself: a thing that shakes or flickers does not calm down when it is touched,
+            # Touch adds to what happens by itself: what shakes or flickers does not calm down when it is touched,
             # and a prior that said so would promise information that never comes.
             self.noise[slot, CONTACT] = self.noise[slot].max()
 

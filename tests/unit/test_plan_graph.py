@@ -35,7 +35,7 @@ def run(shape: PlanShape, values: Values) -> dict[str, np.ndarray]:
 
 
 def numpy_rollout(values: Values, candidate: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(states [H + 1, S, 5], features [H, P, 3], contact regime [H, 2, S] of motion and brightness) with `mechanisms.terms`."""
+    """States [H + 1, S, 5], features [H, P, 3] and contact regimes [H, 2, S] (motion, brightness) by numpy."""
     table = terms.TermTable(
         values["term_kind"], values["term_target"], values["term_parent"], values["term_length"].astype(float)
     )
