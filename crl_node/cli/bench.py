@@ -324,3 +324,21 @@ def exploration(
     before = _module("runs").machine_load()
     found = bench_exploration.run(_module("exploration"), todo, out, jobs)
     _write({"machine_before": before, **found}, out / "exploration.json")
+
+
+@bench_app.command()
+def information(
+    worlds: Annotated[str, typer.Option(help="Worlds by name, with commas.")] = "four_cubes,tabletop",
+    seeds: Annotated[str, typer.Option(help="Seeds like 0-4 or 0,2.")] = "0-2",
+    sights: Annotated[str, typer.Option(help="pixels, truth; with commas.")] = "pixels,truth",
+    steps: Annotated[int, typer.Option(min=1, help="Control steps of each run.")] = 300,
+    width: Annotated[int, typer.Option(min=1, help="Control steps of one window.")] = 10,
+    folder: Folder = Path("runs/bench/information"),
+    again: Annotated[bool, typer.Option("--again", help="Measure anew what is there.")] = False,
+) -> None:
+    """Is the curiosity calibrated? Nats expected of what was done against nats gained, by part: slopes, a picture."""
+    from crl_node.cli.bench_information import measure
+
+    measure(
+        _module, worlds.split(","), _numbers(seeds), sights.split(","), steps, width, folder, again, console
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The information a stretch of a run really brought, beside what was expected of it. See docs/exploration.md.
+"""The information a stretch of a run really brought, beside what was expected of it. See docs/information.md.
 
 `Snapshot` keeps what the model knew at one moment: the sums of every variable, its noise, its set prior. Between two
 snapshots `gained` is the divergence of the later posterior from the earlier one over term sets M and weights w,
