@@ -22,7 +22,7 @@ from crl_node.bags.reader import BagReader
 
 pytestmark = pytest.mark.ros
 
-SECONDS = 30
+SECONDS = 60
 #: s of simulated time after which the goal is given.
 LEARNED = 8.0
 #: Where the red cube is wanted, m.
