@@ -19,12 +19,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from crl_node.arm.profile import load_profile
-from crl_node.curiosity.assembly import default_model
-from crl_node.curiosity.planner import Planner, PlannerConfig
 from crl_node.exploration.information import agreement, windows
 from crl_node.exploration.sight import TrueSight
+from crl_node.exploration.sweep import planner_for
+from crl_node.export.onnx_model import write_atomically
 from crl_node.loop import ClosedLoop
-from crl_node.simulator.engine import Simulator
 from crl_node.simulator.world import load_world
 
 PROFILE = "iiwa_sim"
@@ -36,13 +35,8 @@ BAR = (0.8, 1.2)
 def run(world_name: str, seed: int, sight: str, steps: int, width: int, policy: str = "curious") -> dict[str, Any]:
     """One run in windows; plain data for JSON."""
     world, profile = load_world(world_name), load_profile(PROFILE)
-    config = PlannerConfig(table=(*world.table.x, *world.table.y), camera=tuple(world.camera.eye))
-    planner = Planner(default_model(), policy, seed, config, provider="cpu")
-
-    def true_sight(simulator: Simulator) -> TrueSight:
-        return TrueSight(simulator, profile.tool_radius)
-
-    with ClosedLoop(world, profile, planner, seed=seed, sight=true_sight if sight == "truth" else None) as loop:
+    planner = planner_for(world, policy, seed)
+    with ClosedLoop(world, profile, planner, seed=seed, sight=TrueSight if sight == "truth" else None) as loop:
         found = windows(loop, planner, steps, width)
     return {
         "world": world_name, "seed": seed, "sight": sight, "steps": steps, "width": width, "policy": policy,
@@ -65,9 +59,7 @@ def measure(
             continue
         runs.append(run(world, seed, sight, steps, width))
         # Whole or not at all: an interrupted run leaves no half file to be taken for a result.
-        partial = file.with_suffix(".part")
-        partial.write_text(json.dumps(runs[-1], default=float))
-        partial.replace(file)
+        write_atomically(json.dumps(runs[-1], default=float).encode(), file)
         say(f"{file.stem}: total {_words(_sums([runs[-1]], 'expected', PARTS), _sums([runs[-1]], 'gained', PARTS))}")
     groups = {f"{world}, {sight}": [r for r in runs if (r["world"], r["sight"]) == (world, sight)]
               for world, sight in product(worlds, sights)}  # fmt: skip

@@ -88,9 +88,6 @@ def run_episode(
     The truth is read beside the loop, after each step, and used when the episode is over.
     """
 
-    def true_sight(simulator: Simulator) -> TrueSight:
-        return TrueSight(simulator, profile.tool_radius)
-
     planner = make(spec.policy, spec.seed)
     began = time.process_time()
     truths: list[Truth] = []
@@ -99,7 +96,7 @@ def run_episode(
     labels: Counter[str] = Counter()
     gains: list[list[float]] = []
     milliseconds: Counter[str] = Counter()
-    sight = true_sight if spec.sight == "truth" else None
+    sight = TrueSight if spec.sight == "truth" else None
     with ClosedLoop(world, profile, planner, seed=spec.seed, sight=sight) as loop:
         for step in range(1, spec.steps + 1):
             truths.append(as_truth(loop.simulator))

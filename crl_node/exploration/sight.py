@@ -17,9 +17,8 @@ CLAIMED_STD = 1e-4
 class TrueSight:
     """Thing number n of the world is slot n + 1; everything is always in view."""
 
-    def __init__(self, simulator: Simulator, tool_radius: float) -> None:
-        """`tool_radius` m: the body's extent."""
-        self.simulator, self.tool_radius = simulator, tool_radius
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
         self._last: tuple[float, Array] | None = None  # s, [N, 2] m
 
     def belief(self, stamp: float, tip: Array, tip_velocity: Array) -> Belief:
@@ -43,6 +42,6 @@ class TrueSight:
             stamp=stamp, ids=np.arange(count), mean=mean,
             cov=np.broadcast_to(np.eye(STATE_SIZE) * CLAIMED_STD**2, (count, STATE_SIZE, STATE_SIZE)).copy(),
             colour=np.array([(0.5, 0.5, 0.5), *(thing.colour for thing in things)], float),
-            extent=np.array([self.tool_radius, *(thing.extent for thing in things)]),
+            extent=np.array([self.simulator.profile.tool_radius, *(thing.extent for thing in things)]),
             existence=np.ones(count), visible=np.ones(count),
         )  # fmt: skip

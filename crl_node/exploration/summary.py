@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -50,9 +49,9 @@ def _all_touched(found: dict[str, Any]) -> int | None:
     return None if any(time is None for time in times) else max(times)
 
 
-def median_steps(rows: list[dict[str, Any]], key: Callable[[dict[str, Any]], int | None], limit: int) -> float:
-    """Median over episodes of a number of steps; what was never reached counts as `limit`."""
-    return median(limit if key(row) is None else int(key(row) or 0) for row in rows)
+def median_steps(steps: list[int | None], limit: int) -> float:
+    """Median over episodes; what was never reached counts as `limit`."""
+    return median(limit if step is None else step for step in steps)
 
 
 def summary(results: list[tuple[EpisodeSpec, dict[str, Any]]], reference: str = "curious") -> dict[str, Any]:
@@ -78,13 +77,13 @@ def _policy(rows: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]
     result: dict[str, Any] = {
         "episodes": len(every), "seeds": sorted(rows),
         "steps_to_r2": [row["steps_to_r2"] for row in every],
-        "median_steps_to_r2": median_steps(every, lambda r: r["steps_to_r2"], limit),
-        "median_steps_to_auroc": median_steps(every, lambda r: r["steps_to_auroc"], limit),
+        "median_steps_to_r2": median_steps([row["steps_to_r2"] for row in every], limit),
+        "median_steps_to_auroc": median_steps([row["steps_to_auroc"] for row in every], limit),
         "median_mean_r2": median(row["mean_r2"] for row in every),
         "median_final_r2": median(row["final_r2"] for row in every),
         "median_things_moved": median(row["things_moved"] for row in every),
         "median_steps_to_found": {
-            name: median_steps(every, lambda r, n=name: r["found"].get(n), limit) for name in mechanisms  # type: ignore[misc]
+            name: median_steps([row["found"].get(name) for row in every], limit) for name in mechanisms
         },
         "time_near": {
             name: round(float(np.mean([row["time_near"][name] for row in every])), 4)

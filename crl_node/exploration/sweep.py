@@ -14,15 +14,15 @@ from typing import Any
 from crl_node.arm.profile import RobotProfile, load_profile
 from crl_node.curiosity.assembly import default_model
 from crl_node.curiosity.planner import Planner, PlannerConfig
+from crl_node.curiosity.policies import make_policy
 from crl_node.evaluation.contact import Pushes
 from crl_node.evaluation.pushes import held_out_pushes
 from crl_node.exploration.episode import EpisodeSpec, run_episode
+from crl_node.export.onnx_model import write_atomically
 from crl_node.loop import Plans
 from crl_node.simulator.world import World, load_world
 
 PROFILE = "iiwa_sim"
-#: Policies whose plans are made in the planning graph.
-REFINED = frozenset({"curious"})
 
 
 def specs(
@@ -46,11 +46,17 @@ def episode(spec: EpisodeSpec) -> dict[str, Any]:
     world, profile, pushes = _world(spec.world)
 
     def make(policy: str, seed: int) -> Plans:
-        x, y, z = world.camera.eye
-        config = PlannerConfig(table=(*world.table.x, *world.table.y), camera=(x, y, z))
-        return Planner(default_model(), policy, seed, config, evaluate=policy in REFINED)
+        return planner_for(world, policy, seed)
 
     return run_episode(spec, world, profile, pushes, make)
+
+
+def planner_for(world: World, policy: str, seed: int) -> Planner:
+    """The shipped planning file in `world`. What is not refined in the graph is not valued by it either: gains NaN."""
+    x, y, z = world.camera.eye
+    config = PlannerConfig(table=(*world.table.x, *world.table.y), camera=(x, y, z))
+    chosen = make_policy(policy)
+    return Planner(default_model(), chosen, seed, config, provider="cpu", evaluate=chosen.refine)
 
 
 def run_all(todo: list[EpisodeSpec], folder: Path, jobs: int = 1) -> Iterator[tuple[EpisodeSpec, dict[str, Any]]]:
@@ -68,8 +74,5 @@ def run_all(todo: list[EpisodeSpec], folder: Path, jobs: int = 1) -> Iterator[tu
         futures = {pool.submit(episode, spec): spec for spec in missing}
         for future in as_completed(futures):
             spec, found = futures[future], future.result()
-            path = folder / f"{spec.name}.json"
-            partial = path.with_suffix(".part")
-            partial.write_text(json.dumps(found))
-            partial.replace(path)
+            write_atomically(json.dumps(found).encode(), folder / f"{spec.name}.json")
             yield spec, found

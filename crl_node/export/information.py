@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from crl_node.export.parts import Model, State, Vec, rows
-from crl_node.export.spec import MOVING, SWITCHING_STEP, PlanShape
+from crl_node.export.spec import MOVING, PlanShape
+from crl_node.mechanisms.terms import SWITCHING_STEP
 
 #: Two slots touch fully at 1 and not at all beyond this multiple of the sum of their extents.
 CONTACT_REACH = 1.25

@@ -19,8 +19,6 @@ Values = dict[str, NDArray[Any]]
 
 #: A slot counts as moving, and its noise as contact noise, above this displacement per step.
 MOVING = 0.004  # m
-#: A brightness that is expected to change by more than this in a step is being switched: it has contact noise.
-SWITCHING_STEP = 0.1
 #: Spring forces below this stretch do nothing (see "Term semantics": DEAD).
 DEAD = 0.008  # m
 #: A thing's centre stays this share of its extent away from the rim.

@@ -29,7 +29,7 @@ PROFILE = load_profile("iiwa_sim")
 def test_true_sight_says_what_the_simulator_holds_and_velocities_as_displacements() -> None:
     world = load_world("tabletop")
     with Simulator(world, PROFILE, 3) as simulator:
-        sight = TrueSight(simulator, PROFILE.tool_radius)
+        sight = TrueSight(simulator)
         first = sight.belief(0.0, np.array([0.5, 0.1, 0.1]), np.array([0.02, -0.01]))
         assert first.ids.tolist() == list(range(len(world.things) + 1))
         np.testing.assert_array_equal(first.mean[1:, :2], simulator.truth().positions)
