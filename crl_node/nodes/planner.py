@@ -274,8 +274,8 @@ class PlannerNode(ManagedNode):
                 return
         elif self._belief is not None:
             plan = self.planner.plan(self._belief, previous=self._plan, executed=self._executed)
-        else:
-            begin = self._soon() if start is None else start
+        else:  # a hold needs no time for a plan: it begins as soon as the controller can have it
+            begin = self.now() + self._latency if start is None else start
             self._send(None, begin, begin)
             return
         begin = self._soon() if start is None else start
@@ -340,7 +340,9 @@ class PlannerNode(ManagedNode):
                 self._answer_waiting(patience_over=True)
             return
         now = self.now()
-        too_old = self._belief is not None and now - self._belief.stamp > self.params.belief_max_age
+        # Or would be when the plan made from it is ready: nothing else is looked at meanwhile.
+        planning = 1e-3 * float(np.median(self._plan_ms)) if self._plan_ms else 0.0
+        too_old = self._belief is not None and now + planning - self._belief.stamp > self.params.belief_max_age
         if self._joints is None or (
             not too_old  # which waits for no tick
             and self._last_command is not None

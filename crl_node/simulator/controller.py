@@ -3,6 +3,10 @@
 Joint names in any order; partial goals, unknown joints, non-growing times and non-finite numbers are
 rejected with a sentence and the motion in progress goes on; a new trajectory replaces the old one and is
 joined from the current reference; the last point is held.
+
+Stricter than the original in one thing: what is stamped more than MAX_AHEAD from now is refused. The original would
+spend all that time on one cubic to the first point; with a speed at its end that cubic leaves the table. Such a stamp
+comes from another clock, as when a simulator was started anew while its last command was on the way.
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ import numpy as np
 
 from crl_node.arm.trajectory import JointTrajectory
 from crl_node.data import Array
+
+#: How far ahead of now a trajectory may be stamped, s.
+MAX_AHEAD = 1.0
 
 
 class TrajectoryRejectedError(ValueError):
@@ -120,6 +127,11 @@ class TrajectoryController:
             point = int(np.flatnonzero(steps <= 0)[0]) + 1
             raise rejected(
                 f"the time of point {point} is {times[point]:g} s, not after the {times[point - 1]:g} s before it"
+            )
+        if start > now + MAX_AHEAD:
+            raise rejected(
+                f"it would begin at {start:g} s and it is {now:g} s, at most {MAX_AHEAD:g} s ahead is allowed: its "
+                "stamp is of another clock"
             )
         if start + times[-1] < now:
             raise rejected(

@@ -31,6 +31,7 @@ class Loop:
         `parameters`: further parameters by node.
         """
         from crl_interfaces.msg import Command, GroundTruth, StepReport
+        from rosgraph_msgs.msg import Clock
         from trajectory_msgs.msg import JointTrajectory
 
         self.domain, self._start = domain, start
@@ -42,6 +43,7 @@ class Loop:
         for name, values in (parameters or {}).items():
             self._specs[name].parameters.update(values)
         self.processes = {name: self.start(name) for name in self._specs}
+        self._clock = domain.collect(Clock, "/clock")
         self.truth = domain.collect(GroundTruth, "sim/ground_truth")
         self.trajectories = domain.collect(JointTrajectory, "arm_controller/joint_trajectory")
         self.executed = domain.collect(Command, "gate/executed")
@@ -64,10 +66,13 @@ class Loop:
         return seconds(self.truth[-1].header.stamp) if self.truth else 0.0
 
     def now(self) -> float:
-        """Simulated time when this was called: all that has arrived is taken first."""
+        """Simulated time when this was called: all that has arrived is taken first.
+
+        By the clock: what `time` says is as old as the last picture, and a fault's 0.3 s would begin before the fault.
+        """
         for _ in range(200):
             self.domain.spin_once()
-        return self.time()
+        return seconds(self._clock[-1].clock) if self._clock else 0.0
 
     def until_moving(self) -> None:
         """At least a second of learning, and the tip in motion now."""

@@ -108,3 +108,11 @@ def test_when_told_to_hold_expect_it_stays_at_the_reference_of_that_moment() -> 
     target.hold(0.5)
     q, dq = target.reference(3.0)
     assert q[0] == pytest.approx(2.0) and dq.tolist() == [0.0, 0.0]
+
+
+def test_when_the_stamp_is_of_another_clock_expect_it_is_refused_and_the_motion_goes_on() -> None:
+    target = controller()
+    send(target, [1.0], [[5.0, 5.0]])
+    with pytest.raises(TrajectoryRejectedError, match="another clock"):
+        send(target, [0.1], [[1.0, 2.0]], velocities=np.array([[0.5, 0.5]]), start=13.7, now=0.4)
+    assert target.reference(1.0)[0].tolist() == [5.0, 5.0]
