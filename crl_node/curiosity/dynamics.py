@@ -31,7 +31,7 @@ from crl_node.curiosity.slot_features import (
     points,
 )
 from crl_node.data import BODY, MAX_SLOTS, Array, Floats
-from crl_node.export.spec import JAM_RADIUS, RIM_MARGIN
+from crl_node.export.spec import JAM_FRICTION, JAM_RADIUS, RIM_MARGIN
 
 #: One unit of an answer: displacement [m per step], change of brightness [1 per step].
 MOTION, LIGHT = 0.01, 0.25
@@ -117,12 +117,14 @@ class Limits:
         return np.asarray(xy.view(np.complex64)[..., 0])
 
     def held_back(self, moved: Points, tip: Points) -> Points:
-        """`moved` [B] units without what goes into a jam that the tip is at: the planning graph's rule."""
-        out = moved
+        """What is let through of `moved` [B] units where the tip is at a jam: the planning graph's rule."""
+        out, leant = moved, np.zeros(len(moved))
         for place, dx, dy in self._jams:
             into = np.maximum(moved.real * dx + moved.imag * dy, 0.0) * (np.abs(tip - place) < JAM_RADIUS / UNIT)
             out = out - into * complex(dx, dy)
-        return np.asarray(out, np.complex64)
+            leant += into
+        slides = np.maximum(1.0 - JAM_FRICTION * leant / np.maximum(np.abs(out), 1e-9), 0.0)
+        return np.asarray(out * slides, np.complex64)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """Notices that the tip does not get where it was told to, and remembers where and in which direction.
 
 A thing pressed against the rim or an immovable one stops the tip; a model that does not know that yet believes it
-can pass, and would lean on it for ever. Remembered jams hold the tip back in the planner's rollouts.
+can pass, and would lean on it for ever. One that knows it would lean as well, for what it expects to learn of the
+block: but the commander waits for a tip that does not follow, so that after a few steps nothing is commanded and
+nothing learned any more. So what counts is what was asked for. Remembered jams hold the tip back in the planner's
+rollouts.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crl_node.data import Array, Plan
-from crl_node.export.spec import JAM_RADIUS, JAMS
+from crl_node.export.spec import JAM_FRICTION, JAM_RADIUS, JAMS
 
-#: Steps over which way made and way predicted are compared.
+#: Steps over which way made and way asked for are compared.
 WINDOW = 3
-#: Predicted way [m] below which nothing can be said, and share of it below which the tip is jammed.
+#: Way asked for [m] below which nothing can be said, and share of it below which the tip is jammed.
 LEAST_WAY, LEAST_SHARE = 0.025, 0.35
 #: Plans over which the tip asked for more way than the second [m] but stayed within the third [m]: it lingers.
 LINGER_PLANS, LINGER_ASKED, LINGER_RADIUS = 15, 0.12, 0.02
@@ -31,7 +34,8 @@ class JamMemory:
     tedious_time: float = 20.0  # s for which a place where the tip lingered is worth less
     leave_time: float = 1.5  # s for which only what leads away is proposed after lingering
     penalty_time: float = 3.0  # s for which the experiment that jammed is not proposed again
-    _steps: deque[tuple[Array, Array]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # predicted, made
+    box: Array = field(default_factory=lambda: np.array([-np.inf, np.inf, -np.inf, np.inf]))  # [4] m, workspace
+    _steps: deque[tuple[Array, Array]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # asked, made
     _jams: list[tuple[float, Array, Array]] = field(default_factory=list)  # stamp, place, direction
     _labels: dict[str, float] = field(default_factory=dict)  # label -> stamp
     _recent: deque[tuple[Array, float]] = field(default_factory=lambda: deque(maxlen=LINGER_PLANS))  # tip, asked m
@@ -52,8 +56,10 @@ class JamMemory:
             self._steps.clear()
             self._recent.clear()
             return None
-        self._notice_lingering(stamp, tip, float(np.linalg.norm(previous.chosen.actions[0])) * dt)
-        self._steps.append((np.asarray(previous.path[1] - previous.path[0], float), tip - before))
+        # Nobody is jammed at the border of the workspace: what leads out of it is not even tried.
+        asked = np.clip(before + previous.chosen.actions[0] * dt, self.box[0::2], self.box[1::2]) - before
+        self._notice_lingering(stamp, tip, float(np.linalg.norm(asked)))
+        self._steps.append((asked, tip - before))
         if len(self._steps) < WINDOW:
             return None
         meant = np.sum([step[0] for step in self._steps], axis=0)
@@ -106,3 +112,26 @@ class JamMemory:
         for row, (_, place, direction) in zip(out, self._jams, strict=False):
             row[:2], row[2:] = place, direction
         return out
+
+
+def paths(tip: Array, actions: NDArray[np.floating], jams: NDArray[np.floating], box: Array, dt: float) -> Array:
+    """[N, H, 2] m, where a tip that obeys gets with `actions` [N, H, 2] m/s, held back at `jams` [J, 4].
+
+    The rule of the planning graph (`MotionGraph.held_back`), for what is judged before it is rolled out.
+    """
+    at = np.tile(np.asarray(tip, float), (len(actions), 1))
+    low, high = box[0::2], box[1::2]
+    known = np.asarray(jams, float)[np.any(np.asarray(jams)[:, 2:] != 0.0, axis=1)]
+    place, along = known[:, :2], known[:, 2:]
+    out = np.empty(actions.shape)
+    for h in range(actions.shape[1]):
+        step = actions[:, h] * dt
+        if len(known):
+            here = np.linalg.norm(at[:, None] - place, axis=2) < JAM_RADIUS  # [N, J]
+            into = np.maximum(step @ along.T, 0.0) * here
+            step = step - into @ along
+            size = np.maximum(np.linalg.norm(step, axis=1), 1e-9)
+            step = step * np.maximum(1.0 - JAM_FRICTION * into.sum(1) / size, 0.0)[:, None]
+        at = np.clip(at + step, low, high)
+        out[:, h] = at
+    return out

@@ -74,13 +74,13 @@ class Planner:
         self._goals: dict[int, NDArray[np.float64]] = {}  # slot id: place [2] m
         self._goal_weights: dict[int, float] = {}  # slot id: nats/m
         self._seed, self._calls = seed, 0
-        self._jams = JamMemory()
         c, shape = self.config, self.session.info.shape
         self.table = Table(
             box=np.array(c.workspace), rim=np.array(c.table), tool_radius=c.tool_radius, travel_speed=c.max_speed,
             push_speed=0.65 * c.max_speed, camera=c.camera, tool_height=c.tool_height,
             shadow_half_width=c.shadow_half_width,
         )  # fmt: skip
+        self._jams = JamMemory(box=self.table.box)
         #: Inputs of the graph that stay as they are; a file written from this planner carries them along.
         self.settings: Values = {
             "workspace": np.array(c.workspace, np.float32),

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from crl_node.curiosity.jams import paths
 from crl_node.curiosity.names import POLICIES
 from crl_node.curiosity.needs import Need
 from crl_node.curiosity.proposals import PUSH_LENGTH, Table, experiments, push_legs, side_name, ways
@@ -92,6 +93,9 @@ class Curious:
     #: What a new plan must be better by before the current one is given up [nats], and as a share of its gain.
     commitment: float = 1.0
     commitment_share: float = 0.3
+    #: For how long, counted from its first plan [s]. An experiment takes 2 or 3 s; what its refined remainder still
+    #: promises after that has to stand up to new ones.
+    patience: float = 3.0
     #: Taken off the score of an experiment that got stuck [nats].
     penalty: float = 20.0
     #: How far away is somewhere else [m].
@@ -101,6 +105,7 @@ class Curious:
     tedious_radius: float = 0.07
     name: str = "curious"
     refine: bool = True
+    _begun: tuple[str, float] = ("", -np.inf)  # label of the experiment under way, stamp of its first plan
 
     def propose(self, request: Request, rng: np.random.Generator) -> Proposals:
         """Experiments for uncertain edges, the last plan shifted in time, straight moves and noise."""
@@ -122,8 +127,11 @@ class Curious:
             jitter = 0.03 * coloured_noise(rng, (3, h, 2))
             actions += [rest, *(rest + j * (np.abs(rest).sum(1, keepdims=True) > 0) for j in jitter)]
             labels += [last.label] * 4
-            # Once it has nothing more to do it must not be held on to.
-            bonus += [keep if np.abs(rest).max() > 1e-3 and last.label != EXPLORE else 0.0] * 4
+            if last.label != self._begun[0] or previous.stamp < self._begun[1]:
+                self._begun = last.label, previous.stamp
+            # Once it has nothing more to do, or had its time, it must not be held on to.
+            goes_on = np.abs(rest).max() > 1e-3 and scene.stamp - self._begun[1] < self.patience
+            bonus += [keep if goes_on and last.label != EXPLORE else 0.0] * 4
         for experiment in experiments(scene, table, request.needs, n // 2, request.goals) if proposals else []:
             actions.append(velocities(scene.tip, list(experiment.legs), h, dt))
             labels.append(experiment.label)
@@ -141,13 +149,14 @@ class Curious:
         labels += [EXPLORE] * missing
         bonus += [0.0] * missing
         values = np.array(bonus[:n], np.float32)
-        moved = np.cumsum(np.array(actions[:n]), axis=1) * dt  # [N, H, 2] m
-        if request.leave:
-            values[np.linalg.norm(moved, axis=2).max(1) < self.leave_distance] -= self.penalty
-        if len(request.tedious):
-            paths = np.clip(scene.tip + moved, table.box[0::2], table.box[1::2])
-            gaps = np.linalg.norm(paths[:, :, None] - request.tedious, axis=3).min(2)
-            values -= self.tedium * (gaps < self.tedious_radius).mean(1).astype(np.float32)
+        if request.leave or len(request.tedious):
+            # Where the tip leans on something it gets nowhere, however far it is told to go.
+            path = paths(scene.tip, np.array(actions[:n]), request.jams, table.box, dt)
+            if request.leave:
+                values[np.linalg.norm(path - scene.tip, axis=2).max(1) < self.leave_distance] -= self.penalty
+            if len(request.tedious):
+                gaps = np.linalg.norm(path[:, :, None] - request.tedious, axis=3).min(2)
+                values -= self.tedium * (gaps < self.tedious_radius).mean(1).astype(np.float32)
         values[[label in request.banned - {EXPLORE} for label in labels[:n]]] -= self.penalty
         return Proposals(np.array(actions[:n], np.float32), tuple(labels[:n]), values)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from crl_node.export.parts import BIG, Model, State, TermRows, Vec, stacked
-from crl_node.export.spec import DRIFT, JAM_RADIUS, PlanShape
+from crl_node.export.spec import DRIFT, JAM_FRICTION, JAM_RADIUS, PlanShape
 
 #: A place that no slot reaches: linear features look there for their parent [m].
 NOWHERE = 1000.0
@@ -58,12 +58,19 @@ class MotionGraph(nn.Module):
         return held.left(self.ones)  # their sum
 
     @staticmethod
-    def held_back(step: Vec, body: Vec, m: Model) -> Vec:
-        """The body's `step` [1, N] m without what goes into a jam it is at."""
+    def held_back(action: Vec, body: Vec, m: Model) -> Vec:
+        """What a commander lets through of `action` [1, N] m where the body is at a jam.
+
+        Nothing that goes into it, and of what goes along it what friction leaves. It is the command and not its effect
+        that is held back: leaning on a thing that does not give way teaches nothing either.
+        """
         off = body.minus(m.jam_at)  # [J, N]
         at = (off.dot(off) < JAM_RADIUS**2).float()
-        into = m.jam_along.dot(step).clamp(min=0.0) * at
-        return step.minus(Vec(m.jam_across.x @ into, m.jam_across.y @ into))
+        into = m.jam_along.dot(action).clamp(min=0.0) * at
+        along = action.minus(Vec(m.jam_across.x @ into, m.jam_across.y @ into))
+        rubs = JAM_FRICTION * into.sum(0, keepdim=True)
+        size = along.dot(along).clamp(min=1e-12).sqrt()
+        return along.times((1.0 - rubs / size).clamp(min=0.0))
 
     def move(self, s: State, action: Vec, m: Model) -> tuple[Vec, Vec, Vec, Vec]:
         """(new positions [S, N] m, displacements [S, N] m, anticipated positions [S, N] m, features [P, N] m).
@@ -73,8 +80,8 @@ class MotionGraph(nn.Module):
         z, v = Vec(s.x, s.y), Vec(s.vx, s.vy)
         body, rest, rest_v = z.part(0, 1), z.part(1), v.part(1)
         zero = Vec(self.nothing, self.nothing)
-        # The arm's commander never sends the tip out of its workspace.
-        commanded = body.plus(action).within(m.box_low, m.box_high)
+        # The arm's commander never sends the tip out of its workspace, and does not lean.
+        commanded = body.plus(self.held_back(action, body, m)).within(m.box_low, m.box_high)
         move = commanded.minus(body)
         rest_next = rest.plus(rest_v)
         inside = rest_next.within(m.wall_low, m.wall_high).minus(rest_next)
@@ -91,8 +98,7 @@ class MotionGraph(nn.Module):
         standing = stacked(z, nowhere)
         away = commanded.minus(standing.rows(m.body_terms.parent))
         phi = self.pair_features(away, linear.rows(m.body_terms.push), m.body_terms)
-        step = self.held_back(phi.left(m.body_weights), body, m)
-        body_next = body.plus(step).within(m.box_low, m.box_high)
+        body_next = body.plus(phi.left(m.body_weights)).within(m.box_low, m.box_high)
         step = body_next.minus(body)
         # Then the others, from the body's predicted displacement.
         ahead = stacked(body_next, rest_next)

@@ -27,6 +27,8 @@ RIM_MARGIN = 0.95
 DRIFT = 0.01  # m per step
 #: How many jams a call remembers, and how far around each the tip is held back [m].
 JAMS, JAM_RADIUS = 4, 0.05
+#: A tip that leans on a jam slides along it by this share less of how hard it leans.
+JAM_FRICTION = 0.5
 
 
 @dataclass(frozen=True)

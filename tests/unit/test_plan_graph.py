@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from crl_node.data import TermKind
 from crl_node.export.plan_graph import PlanGraph
 from crl_node.export.spec import PlanShape, Values, all_inputs, outputs, posterior_values
 from crl_node.mechanisms import terms
-from tests.support.plan_inputs import empty_posterior, random_call, random_posterior
+from crl_node.posterior import PARTICLES
+from tests.support.plan_inputs import empty_posterior, random_call, random_posterior, with_term
 
 #: With room for every term of a random posterior.
 SMALL = PlanShape(candidates=8, horizon=6, iterations=2, elites=3, light_terms=60)
@@ -153,18 +155,35 @@ def test_commands_are_clipped_to_the_greatest_speed() -> None:
     assert np.linalg.norm(actions, axis=1).max() <= values["max_speed"][0] * (1 + 1e-5)
 
 
+def test_leaning_on_a_jam_teaches_nothing() -> None:
+    """The commander waits for a tip that does not follow: what it is not told to do says nothing of the block."""
+    block = with_term(
+        empty_posterior(), 1, TermKind.PUSH, 0, 1, 0.06, np.random.default_rng(0).normal(0.9, 0.3, PARTICLES)
+    )
+    values = unbounded(random_call(SMALL, 0, posterior=block))
+    values["exists"][:2], values["exists"][2:] = 1.0, 0.0
+    values["position"][:2] = (0.6, 0.0), (0.64, 0.0)
+    values["velocity"][:] = 0.0
+    values["proposals"][:] = (0.2, 0.0)
+    free = run(SMALL, values)["proposal_gains"][0, :2].sum()
+    values["jams"][0] = (0.6, 0.0, 1.0, 0.0)
+    leant = run(SMALL, values)["proposal_gains"][0, :2].sum()
+    assert free > 0.2
+    assert leant < 0.05 * free
+
+
 def test_tip_at_a_jam_gets_no_further_in_its_direction_but_may_leave() -> None:
     values = random_call(SMALL, 0, posterior=empty_posterior())
     values["exists"][1:] = 0.0
     values["position"][0] = (0.6, 0.0)
     values["jams"][0] = (0.6, 0.0, 1.0, 0.0)
     values["bonus"][:] = 0.0
-    for action, expected in (((0.2, 0.0), (0.6, 0.0)), ((-0.2, 0.0), (0.48, 0.0)), ((0.2, 0.1), (0.6, 0.06))):
+    for action, expected in (((0.2, 0.0), (0.6, 0.0)), ((-0.2, 0.0), (0.48, 0.0)), ((0.1, 0.2), (0.6, 0.09))):
         values["proposals"][:] = action
         shape = PlanShape(candidates=8, horizon=6, iterations=1, elites=3)
         path = run(shape, values)["best_path"]
         # Beyond the jam's radius it is forgotten, so compare before that is reached.
-        np.testing.assert_allclose(path[-1], expected, atol=0.021 if action == (0.2, 0.1) else 1e-5)
+        np.testing.assert_allclose(path[-1], expected, atol=0.04 if action == (0.1, 0.2) else 1e-5)
         assert action[0] < 0 or path[:4, 0].max() <= 0.6 + 1e-6
 
 

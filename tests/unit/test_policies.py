@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crl_node.curiosity.jams import LINGER_PLANS, JamMemory
+from crl_node.curiosity.jams import LINGER_PLANS, JamMemory, paths
 from crl_node.curiosity.policies import (
     EXPLORE,
     POLICIES,
@@ -66,6 +66,18 @@ def test_a_plan_that_is_over_is_not_held_on_to() -> None:
     assert proposals.bonus[0] == 0.0
 
 
+def test_an_experiment_is_held_on_to_for_as_long_as_one_takes() -> None:
+    """What is left of a refined plan always promises a little: held on to, it kept the arm where it was."""
+    policy, label = Curious(), "push slot_1 from the left"
+    bonus = [
+        policy.propose(
+            request(stamp=k + 0.1, previous=plan(name, (0.1, 0.0), stamp=float(k))), np.random.default_rng(0)
+        ).bonus[0]
+        for k, name in enumerate([label, label, label, label, "push slot_2", label])
+    ]
+    np.testing.assert_allclose(bonus, [1.6, 1.6, 1.6, 0.0, 1.6, 1.6], atol=1e-6)
+
+
 def test_a_plan_that_jammed_is_neither_continued_nor_proposed_again() -> None:
     first = Curious().propose(request(), np.random.default_rng(0))
     label = first.labels[0]
@@ -77,19 +89,37 @@ def test_a_plan_that_jammed_is_neither_continued_nor_proposed_again() -> None:
 
 
 def test_after_lingering_only_what_leads_away_is_proposed_in_earnest() -> None:
-    proposals = Curious().propose(request(leave=True), np.random.default_rng(0))
-    reach = np.linalg.norm(np.cumsum(proposals.actions, axis=1) * 0.1, axis=2).max(1)
-    assert (proposals.bonus[reach < 0.119] < -10).all()
-    assert (proposals.bonus[reach > 0.121] > -10).all()
-    assert (proposals.bonus > -10).any()
+    """And what leans on the jam leads nowhere, however far it is told to go."""
+    jams = np.array([[0.5, 0.0, 1.0, 0.0], [0, 0, 0, 0]], np.float32)
+    for known in (np.zeros_like(jams), jams):
+        proposals = Curious().propose(replace(request(leave=True), jams=known), np.random.default_rng(0))
+        gone = paths(np.array([0.5, 0.0]), proposals.actions, known, BOX, 0.1)
+        reach = np.linalg.norm(gone - [0.5, 0.0], axis=2).max(1)
+        assert (proposals.bonus[reach < 0.119] < -10).all()
+        assert (proposals.bonus[reach > 0.121] > -10).all()
+        assert (proposals.bonus > -10).any()
+    straight = (np.abs(proposals.actions[..., 1]).max(1) < 1e-6) & (proposals.actions[:, 0, 0] > 0.1)
+    assert straight.any() and (proposals.bonus[straight] < -10).all()
+
+
+def test_a_tip_at_a_jam_slides_along_it_as_far_as_friction_lets_it_and_leaves_freely() -> None:
+    jam = np.array([[0.5, 0.0, 1.0, 0.0]])
+    for action, to in (
+        ((0.2, 0.0), (0.5, 0.0)), ((0.2, 0.09), (0.5, 0.0)), ((0.1, 0.1), (0.5, 0.02)), ((-0.2, 0.0), (0.42, 0.0)),
+    ):  # fmt: skip
+        actions = np.tile(np.array(action), (1, 4, 1))
+        np.testing.assert_allclose(paths(np.array([0.5, 0.0]), actions, jam, BOX, 0.1)[0, -1], to, atol=1e-9)
+    far = paths(np.array([0.6, 0.0]), np.tile([0.25, 0.0], (1, 30, 1)), jam, BOX, 0.1)
+    assert far[0, -1, 0] == BOX[1]
 
 
 def test_staying_at_a_tedious_place_is_worth_less_and_going_elsewhere_is_not() -> None:
-    fresh = Curious().propose(request(), np.random.default_rng(0))
+    fresh_request = request()
+    fresh = Curious().propose(fresh_request, np.random.default_rng(0))
     bored = Curious().propose(request(tedious=((0.5, 0.0),)), np.random.default_rng(0))
     lost = fresh.bonus - bored.bonus
-    paths = np.clip(np.array([0.5, 0.0]) + np.cumsum(fresh.actions, axis=1) * 0.1, BOX[0::2], BOX[1::2])
-    near = (np.linalg.norm(paths - [0.5, 0.0], axis=2) < 0.07).mean(1)
+    gone = paths(np.array([0.5, 0.0]), fresh.actions, fresh_request.jams, BOX, 0.1)
+    near = (np.linalg.norm(gone - [0.5, 0.0], axis=2) < 0.07).mean(1)
     np.testing.assert_allclose(lost, 3.0 * near, atol=1e-5)
     assert lost.min() < 1.0 < lost.max()
 
@@ -212,6 +242,24 @@ def test_a_tip_that_follows_or_does_not_want_to_move_is_no_jam() -> None:
         memory = JamMemory()
         assert drive(memory, moves, action) == [None] * 9
         assert not memory.array().any()
+
+
+def test_a_block_that_was_foreseen_is_a_jam_too() -> None:
+    """The plan knew that the thing would not give way, and leant on it to learn more; nothing came."""
+    memory, tip, found = JamMemory(), np.array([0.6, 0.0]), []
+    for k in range(6):
+        leaning = plan("push slot_1", (0.2, 0.0), stamp=0.1 * (k - 1), at=tuple(tip))
+        stays = replace(leaning, path=np.tile(np.float32(tip), (31, 1)))
+        found.append(memory.observe(0.1 * k, tip, stays if k else None, 0.1))
+    assert "push slot_1" in found
+    np.testing.assert_allclose(memory.array()[0], [0.6, 0.0, 1.0, 0.0], atol=1e-6)
+
+
+def test_the_border_of_the_workspace_is_no_jam() -> None:
+    memory, tip = JamMemory(box=BOX), np.array([0.8, 0.0])
+    for k in range(3 * LINGER_PLANS):
+        assert memory.observe(0.1 * k, tip, plan("out", (0.2, 0.0), stamp=0.1 * (k - 1)) if k else None, 0.1) is None
+    assert not memory.array().any() and not memory.leave
 
 
 def test_jams_are_forgotten_after_a_while() -> None:
