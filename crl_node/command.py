@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from crl_node.arm.trajectory import JointTrajectory
@@ -21,3 +22,18 @@ class Command:
     duration: float  # s at `velocity`
     ramp: float  # s of the ramp down to rest
     trajectory: JointTrajectory | None  # None: an empty one
+
+
+class Sent:
+    """Which velocity was last commanded by some time. Commands may be sent ahead of when they begin to act."""
+
+    def __init__(self) -> None:
+        self._begun: deque[tuple[float, Array]] = deque(maxlen=20)
+
+    def add(self, start: float, velocity: Array) -> None:
+        """A command with `velocity` [2] m/s begins to act at `start` s."""
+        self._begun.append((start, velocity))
+
+    def at(self, time: float) -> Array | None:
+        """Velocity [2] m/s of the newest command that had begun by `time` s; None before the first."""
+        return next((velocity for start, velocity in reversed(self._begun) if start <= time), None)

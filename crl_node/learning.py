@@ -45,7 +45,11 @@ class StepResult:
 class Learner:
     """Encoder and world model of one arm, one camera, one table."""
 
-    def __init__(self, profile: RobotProfile, camera: Camera, config: ModelConfig, seed: int) -> None:
+    def __init__(
+        self, profile: RobotProfile, camera: Camera, config: ModelConfig, seed: int, structure_period: float = 0.0
+    ) -> None:
+        """`structure_period` s of camera time lie at least between two slices of structure work; 0: one a frame."""
+        self.structure_period, self._refined = structure_period, -np.inf
         self.profile, self.camera, self.config, self.seed = profile, camera, config, seed
         self.arm = Arm(profile)
         self.encoder: Encoder = self._new_encoder()
@@ -63,7 +67,7 @@ class Learner:
         seen = time.perf_counter()
         observation = self.model.observe(belief, aligned.action)
         updated = time.perf_counter()
-        begun = self.model.refresh()
+        begun = self._refine(aligned.frame.stamp)
         refreshed = time.perf_counter()
         asked, self._asked = asked_note(self._asked), []
         return StepResult(
@@ -71,6 +75,14 @@ class Learner:
             1e3 * (seen - start), 1e3 * (updated - seen), 1e3 * (refreshed - updated),
             "; ".join(filter(None, (asked, aligned.note, *observation.notes, begun))),
         )  # fmt: skip
+
+    def _refine(self, stamp: float) -> str:
+        """A slice of structure work where one is due: sums take every frame, which terms matter changes more slowly."""
+        last, tolerance = self._refined, 0.25 * self.config.dt
+        if last <= stamp < last + self.structure_period - tolerance:
+            return ""
+        self._refined = stamp
+        return self.model.refresh()
 
     def begin_environment(self, name: str = "") -> str:
         """Another environment begins, on request; the note of the next step says so, for replay. Returns its name.
@@ -149,7 +161,7 @@ def learner_from(parameters: Any, profile: RobotProfile | None = None) -> Learne
         dt=parameters.period, wall=(x_min, x_max, y_min, y_max), watch_changes=parameters.watch_changes,
         engine=parameters.structure_engine, induce=parameters.induce_terms,
     )
-    return Learner(profile, camera, config, parameters.seed)
+    return Learner(profile, camera, config, parameters.seed, parameters.structure_period)
 
 
 def align_config(parameters: Any) -> AlignConfig:

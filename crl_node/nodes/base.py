@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.context import Context
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -179,8 +180,24 @@ class ManagedNode(Guard, LifecycleNode):
             self.trigger_shutdown()
 
 
-def run(node_class: Callable[[], Node], arguments: list[str] | None = None) -> None:
-    """A node's `main`: spin until SIGINT or SIGTERM, then stop it with the context still alive, and exit."""
+def make_executor(context: Context | None = None) -> Executor:
+    """What calls a node's callbacks, one after the other, of the default context if none is given.
+
+    The events executor where this rclpy has it: the other asks all of a node's subscriptions, timers and services anew
+    for each message, which took half of the gate's processor time.
+    """
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor(context=context)
+    return EventsExecutor(context=context)
+
+
+def run(node_class: Callable[[], Node], arguments: list[str] | None = None, *, raw: bool = False) -> None:
+    """A node's `main`: spin until SIGINT or SIGTERM, then stop it with the context still alive, and exit.
+
+    `raw`: it has subscriptions to serialised messages, with which the events executor (rclpy 7.1) cannot cope.
+    """
     stopping: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -199,7 +216,7 @@ def run(node_class: Callable[[], Node], arguments: list[str] | None = None) -> N
             print(f"{getattr(node_class, '__name__', 'node')} cannot start: {error}", file=sys.stderr, flush=True)
             code = EXIT_BAD_PARAMETERS
         else:
-            executor = SingleThreadedExecutor()
+            executor = SingleThreadedExecutor() if raw else make_executor()
             executor.add_node(node)
             while not stopping and rclpy.ok():
                 executor.spin_once(timeout_sec=_SPIN_SECONDS)

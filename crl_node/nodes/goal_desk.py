@@ -9,7 +9,7 @@ from crl_interfaces.msg import Goals as GoalsMessage
 from crl_interfaces.srv import SetGoal
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from crl_node.curiosity.goals import GoalError, Goals, hand_over
+from crl_node.curiosity.goals import Goal, GoalError, Goals, hand_over
 from crl_node.curiosity.planner import Planner
 from crl_node.data import Belief
 from crl_node.nodes import convert
@@ -22,9 +22,12 @@ FOLLOW = ("curious",)
 class GoalDesk:
     """Takes goals at planner/set_goal and tells them on planner/goals; the planner shows it every belief."""
 
-    def __init__(self, node: ManagedNode, planner: Planner, next_command: Callable[[], int]) -> None:
-        """`next_command`: sequence of the command that the next plan will lead to."""
-        self._node, self._planner, self._next = node, planner, next_command
+    def __init__(
+        self, node: ManagedNode, planner: Planner, next_command: Callable[[], int],
+        when_idle: Callable[[Callable[[], None]], None],
+    ) -> None:  # fmt: skip
+        """`next_command`: sequence of the next command. `when_idle` calls when no plan is being made."""
+        self._node, self._planner, self._next, self._when_idle = node, planner, next_command, when_idle
         c = planner.config
         self.goals = Goals(c.table, c.workspace)
         self._belief: Belief | None = None
@@ -85,8 +88,12 @@ class GoalDesk:
         return text
 
     def _use(self, note: str) -> None:
-        """Hand the goals to the planner and tell everybody."""
-        hand_over(self._planner, self.goals.all)
+        """Hand the goals to the planner and tell everybody, as soon as no plan is being made without them."""
+        goals = self.goals.all
+        self._when_idle(lambda: self._hand_over(goals, note))
+
+    def _hand_over(self, goals: tuple[Goal, ...], note: str) -> None:
+        hand_over(self._planner, goals)
         stamp = self._belief.stamp if self._belief is not None else max(self._node.now(), 0.0)
         self._out.publish(
             GoalsMessage(
@@ -95,7 +102,7 @@ class GoalDesk:
                     GoalMessage(
                         slot=g.slot, name=g.name, x=float(g.place[0]), y=float(g.place[1]), weight=g.weight, hold=g.hold
                     )
-                    for g in self.goals.all
+                    for g in goals
                 ],
             )
         )  # fmt: skip

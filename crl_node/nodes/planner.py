@@ -1,14 +1,14 @@
 """The planner: beliefs in, short joint trajectories out. ONNX Runtime and numpy only, no torch.
 
 On every belief it plans, and sends one command of at most 0.2 s that ends at rest. In lockstep a belief waits for
-the posterior it names and for the joint states of its stamp. In real time, when no belief comes for 1.5 periods, it
-plans again from the last one, and holds once that is too old.
+the posterior it names and for the joint states of its stamp. In real time plans are made in a thread of their own;
+where none is ready in time the last one is gone on with, until what it was made from is too old: then the arm holds.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
 from crl_node.arm.commander import Chunk, TipCommander
-from crl_node.command import Command
+from crl_node.command import Command, Sent
 from crl_node.curiosity.assembly import default_model, planner_from
 from crl_node.curiosity.planner import Planner
 from crl_node.data import Belief, Plan
@@ -32,12 +32,14 @@ from crl_node.nodes import convert
 from crl_node.nodes.base import ManagedNode, run, stamp_to_seconds
 from crl_node.nodes.goal_desk import GoalDesk
 from crl_node.nodes.meters import array_of
+from crl_node.nodes.plan_worker import PlanWorker
+from crl_node.nodes.planner_counts import PlannerCounts
 from crl_node.nodes.robot_profile import robot_profile
 from crl_node.paths import share
 from crl_node.quarantine import read_examined
 
-#: A tick is late after this share of a period; its timer looks this often, s.
-LATE, LOOK = 1.5, 0.01
+#: After this share of a period without a new plan the last one is gone on with; its timer looks this often, s.
+LATE, LOOK = 1.25, 0.01
 #: The same complaint is logged at most once in this time, s.
 LOG_PERIOD = 2.0
 #: Joint states stamped this much before or after the last ones: the clock has jumped, or the simulator was reset, s.
@@ -56,6 +58,7 @@ class PlannerNode(ManagedNode):
         self._desk: GoalDesk | None = None
         self._logged: dict[str, float] = {}
         self._joints_stamp = -np.inf
+        self._worker = PlanWorker(self, self._deliver, self._go_on)
 
     # -- lifecycle ------------------------------------------------------------------------------------------------
 
@@ -76,9 +79,7 @@ class PlannerNode(ManagedNode):
         warm_ms = 1e3 * (time.perf_counter() - begin)
         self._told_note = self._planner.session.provider_note
         self._forget()
-        self._plan_ms: deque[float] = deque(maxlen=1000)
-        self._sequence = self._ticks = self._missed = self._repeated = self._holds = self._refused = 0
-        self._ignored = 0  # beliefs that came while not active
+        self._counts = PlannerCounts()
         self._newest_posterior = 0
         self._problem = ""
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -102,7 +103,7 @@ class PlannerNode(ManagedNode):
         ]
         self._owned = [("publisher", p) for p in (self._commands, self._plans, self._diagnostics)]
         self._owned += [("subscription", s) for s in subscriptions] + [("timer", t) for t in timers]
-        self._desk = GoalDesk(self, self._planner, lambda: self._sequence + 1)
+        self._desk = GoalDesk(self, self._planner, lambda: self._counts.sequence + 1, self._worker.when_idle)
         note = self._planner.session.provider_note
         self.get_logger().info(
             f"policy '{self.params.policy}', plan file {model}, {self._planner.provider}, first plan {warm_ms:.0f} ms"
@@ -119,7 +120,7 @@ class PlannerNode(ManagedNode):
         self._belief_message: BeliefMessage | None = None  # lockstep: waits to be answered
         self._waiting_since = 0.0
         self._plan: Plan | None = None
-        self._executed: np.ndarray | None = None  # m/s, of the last command sent
+        self._sent = Sent()
         self._joints: tuple[float, dict[str, float], dict[str, float]] | None = None
         self._joints_stamp = -np.inf
         self._pictures_refused: int | None = None  # by the learner, until the last belief
@@ -139,6 +140,7 @@ class PlannerNode(ManagedNode):
 
     def stop(self) -> None:
         self._belief_message = None
+        self._worker.wait()
         planner = self._planner
         if self.params.model and planner is not None and planner.posterior is not None:
             info = write_model(planner.posterior, self.params.model, default_model(), settings=planner.settings)
@@ -164,12 +166,15 @@ class PlannerNode(ManagedNode):
     def _on_posterior(self, message: PosteriorMessage) -> None:
         # Refused ones count as seen: lockstep must not wait for a posterior that will never be used.
         self._newest_posterior = max(self._newest_posterior, int(message.version))
+        self._worker.when_idle(lambda: self._swap(message))
+        self._answer_waiting()
+
+    def _swap(self, message: PosteriorMessage) -> None:
         try:
             self.planner.swap(convert.posterior_from_message(message))
         except ValueError as error:
-            self._refused += 1
-            self._complain("posterior", f"{error} ({self._refused} refused so far)")
-        self._answer_waiting()
+            self._counts.refused += 1
+            self._complain("posterior", f"{error} ({self._counts.refused} refused so far)")
 
     def _on_joints(self, message: JointState) -> None:
         stamp = stamp_to_seconds(message.header.stamp)
@@ -206,7 +211,7 @@ class PlannerNode(ManagedNode):
         if self.params.lockstep or not self.active:
             return
         late = (
-            message.sequence == self._sequence
+            message.sequence == self._counts.sequence
             and self._last_command is not None
             and stamp_to_seconds(message.header.stamp) > self._last_command + 1e-6
         )
@@ -229,7 +234,7 @@ class PlannerNode(ManagedNode):
 
     def _on_belief(self, message: BeliefMessage) -> None:
         if not self.active:
-            self._ignored += 1
+            self._counts.ignored += 1
             return
         if self.params.lockstep:
             self._belief_message, self._waiting_since = message, time.monotonic()
@@ -254,39 +259,70 @@ class PlannerNode(ManagedNode):
     # -- planning -------------------------------------------------------------------------------------------------
 
     def _serve(self, start: float | None) -> None:
-        """Plan from the newest belief and send the command that starts to act at `start` s.
+        """Plan from the newest belief, for the command that starts to act at `start` s.
 
-        None: in real time, `lead` and the controller's latency after the plan is made. The gate re-times what comes
-        later than that.
+        None: in real time, `lead` and the controller's latency after the plan is made; without a belief hold. The gate
+        re-times what comes later than that.
         """
-        message, self._belief_message = self._belief_message, None
-        if message is not None:
-            stamp = stamp_to_seconds(message.header.stamp)
-            try:
-                self._belief = convert.belief_from_message(message)
-                if self._desk is not None:
-                    self._desk.observe(self._belief)
-                plan = self.planner.plan(self._belief, previous=self._plan, executed=self._executed)
-            except ValueError as error:  # not finite, no body
-                self._belief = None
-                self._complain("belief", f"{error}; holding")
-                self._send(None, self._soon() if start is None else start, stamp)
-                return
-        elif self._belief is not None:
-            plan = self.planner.plan(self._belief, previous=self._plan, executed=self._executed)
-        else:  # a hold needs no time for a plan: it begins as soon as the controller can have it
+        if self._belief_message is None and self._belief is None:
+            self._worker.drop()
+            # A hold needs no time for a plan: it begins as soon as the controller can have it.
             begin = self.now() + self._latency if start is None else start
             self._send(None, begin, begin)
             return
-        begin = self._soon() if start is None else start
+        if self._worker.busy:
+            return  # what came while a plan is made is planned from after it
+        message, self._belief_message = self._belief_message, None
+        if message is None:
+            return
+        stamp = stamp_to_seconds(message.header.stamp)
+        try:
+            self._belief = belief = convert.belief_from_message(message)
+        except ValueError as error:
+            self._cannot_plan(error, start, stamp)
+            return
+        if self._desk is not None:
+            self._desk.observe(belief)
+        make = partial(self.planner.plan, belief, previous=self._plan, executed=self._sent.at(belief.stamp))
+        if start is None:
+            self._worker.start(make)
+        else:
+            try:
+                self._follow(make(), start)
+            except ValueError as error:
+                self._cannot_plan(error, start, stamp)
+
+    def _deliver(self, made: Plan | ValueError) -> None:
+        """Real time: what the worker made."""
+        if not self.active or self._belief is None:
+            return
+        if isinstance(made, ValueError):
+            self._cannot_plan(made, None, self._belief.stamp)
+        else:
+            self._follow(made, self._soon())
+
+    def _go_on(self) -> None:
+        """Real time: no plan is being made; a belief may wait for that."""
+        if self._belief_message is not None and self.active:
+            self._serve(None)
+
+    def _cannot_plan(self, error: ValueError, start: float | None, stamp: float) -> None:
+        """A belief that is not finite or has no body: hold."""
+        self._belief = None
+        self._complain("belief", f"{error}; holding")
+        self._send(None, self._soon() if start is None else start, stamp)
+
+    def _follow(self, plan: Plan, begin: float) -> None:
+        """The first command of a new plan."""
         self._plan = plan
-        self._plan_ms.append(plan.plan_ms)
-        # An old belief's plan is further along by now.
+        self._counts.plan_ms.append(plan.plan_ms)
+        self._send_step(plan, begin)
+        self._plans.publish(convert.plan_to_message(plan, policy=self.params.policy, provider=self.planner.provider))
+
+    def _send_step(self, plan: Plan, begin: float) -> None:
+        """The command of `plan` for what begins at `begin` s: an old belief's plan is further along by now."""
         step = int(np.clip((begin - plan.stamp) / self.params.period, 0, len(plan.chosen.actions) - 1))
-        self._send(plan.chosen.actions[step].astype(float), begin, plan.stamp)
-        self._plans.publish(
-            convert.plan_to_message(plan, policy=self.params.policy, provider=self.planner.provider)
-        )
+        self._send(plan.chosen.actions[step].astype(float), begin, plan.stamp, plan.posterior_version)
 
     def _soon(self) -> float:
         """When a command sent now can begin to act, s."""
@@ -297,7 +333,9 @@ class PlannerNode(ManagedNode):
         """From a plan to the beginning of its motion, s."""
         return float(self.params.lead) + self._latency
 
-    def _send(self, velocity: np.ndarray | None, start: float, belief_stamp: float) -> None:
+    def _send(
+        self, velocity: np.ndarray | None, start: float, belief_stamp: float, posterior_version: int | None = None
+    ) -> None:
         """One command; None holds."""
         chunk: Chunk | None = None
         if self._joints is not None:
@@ -312,25 +350,22 @@ class PlannerNode(ManagedNode):
             except ValueError as error:
                 self._complain("commander", f"{error}; holding")
         hold = self._held = velocity is None or chunk is None
-        self._sequence += 1
-        self._holds += hold
-        self._executed = np.zeros(2) if hold or chunk is None else chunk.velocity
+        moved = np.zeros(2) if hold or chunk is None else chunk.velocity
+        self._sent.add(start, moved)
+        last = start if self._last_command is None else self._last_command
+        self._counts.command((start - last) / self.params.period, hold)
         command = Command(
-            stamp=start, sequence=self._sequence, belief_stamp=belief_stamp,
-            posterior_version=self.planner.version, hold=hold,
-            velocity=self._executed,
+            stamp=start, sequence=self._counts.sequence, belief_stamp=belief_stamp,
+            posterior_version=self.planner.version if posterior_version is None else posterior_version, hold=hold,
+            velocity=moved,
             duration=self._profile.command_duration, ramp=self._profile.command_ramp,
             trajectory=None if chunk is None else chunk.trajectory,
         )  # fmt: skip
         self._commands.publish(convert.command_to_message(command, self._profile.base_frame))
-        if self._last_command is not None:
-            gap = (start - self._last_command) / self.params.period
-            self._missed += max(0, round(gap) - 1) if gap > LATE + 0.25 else 0
         self._last_command = start
-        self._ticks += 1
 
     def _look(self) -> None:
-        """Real time: nothing came for 1.5 periods. Lockstep: what a belief waits for did not come."""
+        """Real time: no plan came in time. Lockstep: what a belief waits for did not come."""
         if not self.active:
             return
         if self.params.lockstep:
@@ -340,20 +375,20 @@ class PlannerNode(ManagedNode):
                 self._answer_waiting(patience_over=True)
             return
         now = self.now()
-        # Or would be when the plan made from it is ready: nothing else is looked at meanwhile.
-        planning = 1e-3 * float(np.median(self._plan_ms)) if self._plan_ms else 0.0
-        too_old = self._belief is not None and now + planning - self._belief.stamp > self.params.belief_max_age
-        if self._joints is None or (
-            not too_old  # which waits for no tick
-            and self._last_command is not None
+        if self._belief is not None and now - self._belief.stamp > self.params.belief_max_age:
+            self._complain("old", f"no belief since {self._belief.stamp:.3f} s (it is {now:.3f} s); holding")
+            self._belief = self._belief_message = None
+            self._serve(None)
+        elif self._joints is None or (
+            self._last_command is not None
             and -self._lead <= now - self._last_command < LATE * self.params.period - self._lead
         ):
             return
-        if self._belief is not None and too_old:
-            self._complain("old", f"no belief since {self._belief.stamp:.3f} s (it is {now:.3f} s); holding")
-            self._belief = None
-        self._repeated += self._belief is not None
-        self._serve(None)
+        elif self._belief is None:
+            self._serve(None)
+        elif self._plan is not None and now - self._plan.stamp <= self.params.belief_max_age:
+            self._counts.continued += 1
+            self._send_step(self._plan, self._soon())
 
     # -- words ----------------------------------------------------------------------------------------------------
 
@@ -369,27 +404,10 @@ class PlannerNode(ManagedNode):
         planner = self._planner
         if planner is None:
             return
-        p50, p99 = np.percentile(self._plan_ms, [50, 99]) if self._plan_ms else (np.nan, np.nan)
         values = {
             "active": self.active,
             "policy": self.params.policy,
-            "provider": planner.provider,
-            "provider_note": planner.session.provider_note,
-            "model": planner.session.info.path,
-            "model_hash": planner.session.info.hash,
-            "posterior_hash": planner.posterior.hash if planner.posterior is not None else "",
-            "plan_ms_p50": f"{p50:.2f}",
-            "plan_ms_p99": f"{p99:.2f}",
-            "swap_ms": f"{planner.session.swap_ms:.3f}",
-            "swaps": planner.session.swaps,
-            "posterior_version": planner.version,
-            "posteriors_refused": self._refused,
-            "ticks": self._ticks,
-            "missed": self._missed,
-            "repeated_beliefs": self._repeated,
-            "holds": self._holds,
-            "ignored": self._ignored,
-            "gave_up": planner.gave_up,
+            **self._counts.values(planner),
             "errors": self.error_count,
             "last_problem": self._problem,
             **self.meters.all_values(),

@@ -363,4 +363,4 @@ class Recorder(ManagedNode):
 
 def main() -> None:
     """Run the recorder node."""
-    run(Recorder)
+    run(Recorder, raw=True)

@@ -11,7 +11,7 @@ import numpy as np
 from crl_node.alignment import JointSample
 from crl_node.arm.commander import Chunk, TipCommander
 from crl_node.arm.profile import RobotProfile
-from crl_node.command import Command
+from crl_node.command import Command, Sent
 from crl_node.curiosity.assembly import default_model, planner_from
 from crl_node.curiosity.goals import Goal, hand_over
 from crl_node.data import Belief, Plan, Posterior
@@ -30,7 +30,7 @@ class CommandReplay:
         self.planner = planner_from(self.parameters, profile, model or default_model())
         self._commander = TipCommander(profile)
         self._plan: Plan | None = None
-        self._executed: np.ndarray | None = None  # m/s, of the last command sent
+        self._sent = Sent()
         self._sequence = 0
         self._goals: list[tuple[int, tuple[Goal, ...]]] = []  # still to come: from which command on, and which
         self._posteriors: OrderedDict[int, Posterior] = OrderedDict()
@@ -57,7 +57,7 @@ class CommandReplay:
         start = belief.stamp
         self._follow()
         try:
-            self._plan = plan = self.planner.plan(belief, previous=self._plan, executed=self._executed)
+            self._plan = plan = self._plan_from(belief)
         except ValueError:  # not finite, no body: the node holds
             yield self._command(None, joints, start, start)
             return
@@ -76,7 +76,10 @@ class CommandReplay:
                 kept.popitem(last=False)
 
     def like(self, recorded: Command, joints: JointSample | None) -> Iterator[Plan | Command]:
-        """Plan and command again for a `recorded` one: from its belief, under its posterior, starting when it did."""
+        """Plan and command again for a `recorded` one: from its belief, under its posterior, starting when it did.
+
+        A further command from the belief that the last plan was made of goes on with that plan, as the node does.
+        """
         posterior = self._posteriors.get(recorded.posterior_version)
         if posterior is not None and posterior.version != self.planner.version:
             self.planner.swap(posterior)
@@ -86,16 +89,21 @@ class CommandReplay:
         if belief is None:
             yield self._command(None, joints, recorded.stamp, recorded.belief_stamp)
             return
-        try:
-            self._plan = plan = self.planner.plan(belief, previous=self._plan, executed=self._executed)
-        except ValueError:
-            yield self._command(None, joints, recorded.stamp, recorded.belief_stamp)
-            return
-        yield plan
+        plan = self._plan
+        if plan is None or plan.stamp != belief.stamp:
+            try:
+                self._plan = plan = self._plan_from(belief)
+            except ValueError:
+                yield self._command(None, joints, recorded.stamp, recorded.belief_stamp)
+                return
+            yield plan
         step = int(np.clip((recorded.stamp - plan.stamp) / self.parameters.period, 0, len(plan.chosen.actions) - 1))
         yield self._command(plan.chosen.actions[step].astype(float), joints, recorded.stamp, plan.stamp)
 
     # -- both ---------------------------------------------------------------------------------------------------------
+
+    def _plan_from(self, belief: Belief) -> Plan:
+        return self.planner.plan(belief, previous=self._plan, executed=self._sent.at(belief.stamp))
 
     def _command(
         self, velocity: np.ndarray | None, joints: JointSample | None, start: float, belief_stamp: float
@@ -113,10 +121,11 @@ class CommandReplay:
                 chunk = None
         hold = velocity is None or chunk is None
         self._sequence += 1
-        self._executed = np.zeros(2) if hold or chunk is None else chunk.velocity
+        moved = np.zeros(2) if hold or chunk is None else chunk.velocity
+        self._sent.add(start, moved)
         return Command(
             stamp=start, sequence=self._sequence, belief_stamp=belief_stamp, posterior_version=self.planner.version,
-            hold=hold, velocity=self._executed,
+            hold=hold, velocity=moved,
             duration=self.profile.command_duration, ramp=self.profile.command_ramp,
             trajectory=None if chunk is None else chunk.trajectory,
         )  # fmt: skip

@@ -235,7 +235,7 @@ def test_lockstep_does_not_wait_for_ever_for_a_posterior_that_never_comes(
     rig.says("posterior or joint states did not come")
 
 
-def test_in_real_time_an_old_belief_is_planned_from_again_and_a_too_old_one_makes_it_hold(
+def test_in_real_time_a_plan_is_gone_on_with_until_its_belief_is_too_old_and_then_the_arm_holds(
     ros_domain: Any, node_process: Callable[..., Any]
 ) -> None:
     rig = Rig(ros_domain, node_process, lockstep=False)
@@ -260,9 +260,13 @@ def test_in_real_time_an_old_belief_is_planned_from_again_and_a_too_old_one_make
     rig.belief(time)
     pass_time(lambda: any(not c.hold for c in rig.commands), "a command that moves")
     moving = sum(not c.hold for c in rig.commands)
-    # No further belief: the last one is used again, then it holds.
-    pass_time(lambda: sum(not c.hold for c in rig.commands) > moving, "a command from the last belief")
+    # No further belief: the plan is gone on with step by step, then it holds.
+    pass_time(lambda: sum(not c.hold for c in rig.commands) > moving + 1, "further commands of the plan")
     pass_time(lambda: rig.commands[-1].hold, "a hold")
+    assert len(rig.plans) == 1
+    moved = [c for c in rig.commands if not c.hold]
+    assert {(c.belief_stamp.sec, c.belief_stamp.nanosec) for c in moved} == {(10, 0)}
+    pass_time(lambda: int(rig.value("continued") or 0) >= len(moved) - 1, "the count in the diagnostics")
     rig.says("no belief since 10.000 s")
     # A hold from before the first joint state has nothing to hold at; all others have a trajectory.
     assert all(c.trajectory.points for c in rig.commands if not c.hold)

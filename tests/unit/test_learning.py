@@ -52,6 +52,21 @@ def test_frames_become_beliefs_and_the_things_variables(frames: list[Aligned]) -
     assert result.perception_ms > 0 and result.update_ms > 0 and result.refresh_ms > 0
 
 
+def test_structure_work_is_done_once_in_its_period_of_camera_time_and_sums_take_every_frame(
+    frames: list[Aligned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, worked = learner(), list[float]()
+    one.structure_period = 0.2
+    for aligned in frames:
+        monkeypatch.setattr(one.model, "refresh", lambda stamp=aligned.frame.stamp: worked.append(stamp) or "")
+        one.step(aligned)
+    assert worked == [aligned.frame.stamp for aligned in frames[::2]]
+    every = learner()
+    for aligned in frames:
+        every.step(aligned)
+    assert one.model.step == every.model.step
+
+
 def test_an_image_of_the_wrong_size_is_refused_and_the_learner_goes_on(frames: list[Aligned]) -> None:
     one = learner()
     one.step(frames[0])
