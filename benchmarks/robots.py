@@ -23,7 +23,7 @@ from crl_node.evaluation.motion import motion
 
 HEAD = (
     "profile", "s", "tip moved m", "outside position limits rad", "velocity", "acceleration followed",
-    "acceleration measured", "commands accepted, refused by the gate", "load",
+    "acceleration measured", "commands accepted, refused by the gate", "silences", "load",
 )  # fmt: skip
 
 
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--lead", type=float, default=0.03, help="of the planner, s; at most 0.1")
     parser.add_argument("--latency", type=float, help="instead of the profile's controller.latency, s")
     parser.add_argument("--kind", choices=tuple(CONTROLLERS), default="joint_trajectory", help="of controller")
+    parser.add_argument("--rate", type=float, help="of a stream, instead of the profile's controller.rate, Hz")
     parser.add_argument("--delay", type=float, default=0.005, help="from a command's arrival to its effect, s")
     parser.add_argument("--things", type=int, default=3, help="on the table; without any nothing is hit")
     parser.add_argument("--busy", type=int, default=0, help="processes that do nothing but compute meanwhile")
@@ -76,7 +77,7 @@ def _measure(name: str, given: argparse.Namespace, folder: Path, parameters: Pat
     row = (
         name, f"{moved.seconds:.0f}", f"{moved.tip_path:.2f}", f"{shares['position']:+.3f}",
         f"{100 * shares['velocity']:.0f} %", f"{100 * followed:.0f} %", f"{100 * shares['acceleration']:.0f} %",
-        f"{gate['accepted']}, {gate['rejected']}", f"{os.getloadavg()[0]:.1f}",
+        f"{gate['accepted']}, {gate['rejected']}", told["mock: hardware"]["silences"], f"{os.getloadavg()[0]:.1f}",
     )  # fmt: skip
     print(f"| {' | '.join(row)} |", flush=True)
     return shares["position"] <= 1e-3 and shares["velocity"] <= 1 and followed <= 1.02
@@ -86,6 +87,8 @@ def _profile(name: str, given: argparse.Namespace, folder: Path) -> Path:
     """The profile with the controller asked for."""
     text, source = profile_path(name).read_text(), load_profile(name)
     wanted = f"type: {given.kind}" + ("" if given.latency is None else f", latency: {given.latency}")
+    if given.rate is not None:
+        wanted += f", rate: {given.rate}"
     text, count = re.subn(r"type: joint_trajectory(?=[,}])", wanted, text)
     if count != 1:
         raise SystemExit(f"{name}: the profile has no line with 'type: joint_trajectory'")

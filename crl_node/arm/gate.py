@@ -77,6 +77,7 @@ class Gate:
         self.held = False  # what is being executed is a hold
         self.following = Following(profile.joint_names)
         self.foreign = ""  # who else speaks to the arm, a sentence; set by the node
+        self.standing = ""  # that the clock stands still, a sentence; set by the node
         self.clock_jumps = 0
         self._clock_problem = ""  # a jump that was not yet held for
         self._quiet_until = -np.inf  # s, only holds until then
@@ -198,6 +199,8 @@ class Gate:
     def _checked(self, command: Command, now: float) -> Command:
         if self.estop:
             raise RejectionError("estop", f"the emergency stop is latched ({self.estop})")
+        if self.standing:
+            raise RejectionError("clock", self.standing)
         stale = self.joints_stale(now).removesuffix("; holding")
         if stale or self.measured is None:
             raise RejectionError("joint_states", stale)
@@ -295,7 +298,13 @@ class Gate:
         return trajectory.sample(time - start)
 
     def _stop(self, time: float, now: float) -> JointTrajectory | None:
-        """From the reference at `time` s to rest, decided at `now` s. None when nobody knows where the arm is."""
+        """From the reference at `time` s to rest, decided at `now` s. None when nobody knows where the arm is.
+
+        Nor while the clock stands still: what was sent ends at rest, and at whatever time the clock goes on, a
+        trajectory with this stamp would be one of another clock.
+        """
+        if self.standing:
+            return None
         profile, reference = self.profile, self._reference(time)
         known = not self.joints_stale(now) and self.measured is not None
         if known and self.measured is not None:
@@ -349,6 +358,8 @@ class Gate:
             return clock
         if self.held or self.last_command is None:
             return ""
+        if self.standing:
+            return f"{self.standing}; holding"
         if self.foreign or self.following.problem:
             return f"{self.foreign or self.following.problem}; holding"
         stale = self.joints_stale(now)

@@ -115,7 +115,7 @@ class Controller:
 
     topic: str = "arm_controller/joint_trajectory"
     type: str = "joint_trajectory"  # one of schema.CONTROLLERS
-    rate: float = 50.0  # Hz, of a velocity or twist stream
+    rate: float = 200.0  # Hz, of a velocity or twist stream
     timeout: float = 0.25  # s, of a velocity or twist stream
     gain: float = 4.0  # 1/s, of a velocity or twist stream
     latency: float = 0.05  # s, a trajectory may take to the controller without a jump

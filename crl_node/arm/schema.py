@@ -122,7 +122,7 @@ SPECS: dict[str, FieldSpec] = {
         default="joint_trajectory",
         choices=tuple(CONTROLLERS),
     ),
-    "controller.rate": _number("Of the messages of a velocity or twist stream.", "Hz", 10.0, 500.0, 50.0),
+    "controller.rate": _number("Of the messages of a velocity or twist stream.", "Hz", 10.0, 500.0, 200.0),
     "controller.timeout": _number(
         "Velocity and twist: with no accepted command for this long the gate sends zero; the controller's own timeout "
         "should be no longer.", "s", 0.02, 1.0, 0.25,

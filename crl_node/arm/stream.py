@@ -3,6 +3,13 @@
 A stream never stops by itself: whatever was sent last goes on. So zero is what is sent unless an accepted trajectory is
 under way, the joints are known, and commands are still coming. What leaves here is finite, within velocity and
 acceleration limits, and slow enough near a joint's limit to stop before it.
+
+A stream is a staircase: a controller takes each message up at once. Its acceleration is what the steps within `FELT` s
+come to, whenever the ticks really come. A step is at most a share of what the limit a allows in the time since the
+message before, and never more than in one nominal period T; the steps sent within any W s then add up to at most
+share * a * (W + T), and those that arrive within W s, when messages bunch by B s on their way, to
+share * a * (W + T + B). So a share of FELT / (FELT + T + B) keeps a * FELT. B is at least a period, and more while joint states come unevenly
+(`way.Bunching`). After a late tick the stream is behind, and catches up within that: a late tick is no jump.
 """
 
 from __future__ import annotations
@@ -10,21 +17,25 @@ from __future__ import annotations
 import numpy as np
 
 from crl_node.arm.checks import WORKSPACE_SLACK, JointState
+from crl_node.arm.felt import FELT
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile_types import RobotProfile
 from crl_node.arm.trajectory import JointTrajectory
+from crl_node.arm.way import Bunching
 from crl_node.data import Array
 
-#: Share of the acceleration limit that braking before a joint's limit counts on.
-_BRAKE_SHARE = 0.8
+#: Share of the stream's own acceleration that braking before a joint's limit counts on.
+_BRAKE_SHARE = 0.85
 #: A tip further outside the workspace than a trajectory may be, m: it lags or overshoots a little.
 _OUTSIDE = WORKSPACE_SLACK + 0.005
-#: Longest time one message is taken to act for, in periods of the stream.
-_LATE = 3.0
 
 
 class Stream:
-    """Joint velocities of one arm, tick by tick. Times are seconds on the gate's clock."""
+    """Joint velocities of one arm, tick by tick.
+
+    Times are seconds on the gate's clock, but for a `tick`: that is steady time, which goes on when a simulated clock
+    stands still and does not jump when a machine's clock is set.
+    """
 
     def __init__(self, profile: RobotProfile, arm: Arm) -> None:
         self.profile = profile
@@ -34,13 +45,16 @@ class Stream:
         self._start = 0.0
         self._fed = -np.inf  # s, when the last command was accepted
         self._sent = np.zeros(len(profile.joint_names))  # [J] rad/s
-        self._sent_at: float | None = None
+        self._sent_at: float | None = None  # tick
+        self._fed_tick = np.inf  # tick of the first message after the last command was accepted
+        self._period = 1.0 / profile.controller.rate
+        self.bunching = Bunching(self._period)  # its times are ticks
 
     def follow(self, trajectory: JointTrajectory, start: float, now: float, *, hold: bool) -> None:
         """Execute `trajectory`, which begins at `start` s. A hold does not count as a command."""
         self._trajectory, self._start = trajectory.reordered(self.profile.joint_names), start
         if not hold:
-            self._fed = now
+            self._fed, self._fed_tick = now, np.inf
 
     def stop(self) -> None:
         """Come to rest whatever was accepted."""
@@ -51,31 +65,42 @@ class Stream:
         """The last velocities sent were zero."""
         return not self._sent.any()
 
-    def velocity(self, now: float, measured: JointState | None, problem: str = "") -> Array:
-        """Joint velocities [J] rad/s to send at `now` s; remembers them. `problem`: why the joints are not known."""
-        target = self._target(now, measured, problem)
-        period = 1.0 / self.profile.controller.rate
-        elapsed = period if self._sent_at is None else min(max(now - self._sent_at, 0.0), _LATE * period)
-        limits = self.profile.limits
-        change = limits.acceleration * elapsed
-        sent = np.clip(target, self._sent - change, self._sent + change)
+    def velocity(
+        self, now: float, measured: JointState | None, problem: str = "", *, tick: float | None = None
+    ) -> Array:
+        """Joint velocities [J] rad/s to send at `now` s; remembers them. `problem`: why the joints are not known.
+
+        `tick` s is when they are sent; without it the gate's clock counts as steady.
+        """
+        tick = now if tick is None else tick
+        share = FELT / (FELT + self._period + self.bunching.at(tick))
+        acceleration = share * self.profile.limits.acceleration  # [J] rad/s^2
+        self._fed_tick = min(self._fed_tick, tick)
+        target = self._target(now, measured, problem, tick - self._fed_tick)
         if measured is not None and not problem:
-            sent = self._before_limits(sent, measured.position, period)
-        if not np.isfinite(sent).all():  # NaN passes through clip
-            sent, self.zeroed = np.zeros_like(sent), "a velocity was not finite"
-        self._sent, self._sent_at = sent, now
+            target = self._before_limits(target, self._now_at(measured, now), _BRAKE_SHARE * acceleration)
+        if not np.isfinite(target).all():  # NaN passes through clip
+            target, self.zeroed = np.zeros_like(target), "a velocity was not finite"
+        elapsed = self._period if self._sent_at is None else min(max(tick - self._sent_at, 0.0), self._period)
+        # Last of all: whatever is wanted, the change is one that the arm can make.
+        sent = np.clip(target, self._sent - acceleration * elapsed, self._sent + acceleration * elapsed)
+        self._sent, self._sent_at = sent, tick
         return sent.copy()
 
-    def twist(self, velocities: Array, measured: JointState | None) -> Array:
-        """Twist of the tip [6] (m/s, rad/s; base frame's axes) of joint velocities [J] rad/s; zero without joints."""
+    def twist(self, velocities: Array, measured: JointState | None, now: float) -> Array:
+        """Twist of the tip [6] (m/s, rad/s; base frame's axes) at `now` s of the joint velocities [J] rad/s sent last.
+
+        Zero without joints.
+        """
         if measured is None:
             return np.zeros(6)
-        return self.arm.tip_twist_at(measured.position, velocities)
+        return self.arm.tip_twist_at(self._now_at(measured, now), velocities)
 
-    def _target(self, now: float, measured: JointState | None, problem: str) -> Array:
+    def _target(self, now: float, measured: JointState | None, problem: str, fed: float) -> Array:
+        """What is wanted at `now` s, `fed` s of steady time after the first message for the last command."""
         zero = np.zeros_like(self._sent)
         controller = self.profile.controller
-        silence = now - self._fed
+        silence = max(now - self._fed, fed)
         if self._trajectory is None:
             self.zeroed = "nothing is to be executed"
         elif problem or measured is None:
@@ -84,12 +109,9 @@ class Stream:
             self.zeroed = f"no command for {silence:.3f} s, at most {controller.timeout:g} s is allowed"
         else:
             q, dq = self._trajectory.sample(now - self._start)
-            target = dq + controller.gain * (q - measured.position)
+            target = dq + controller.gain * (q - self._now_at(measured, now))
             excess = float((np.abs(target) / self.profile.limits.velocity).max())
             target = target / max(1.0, excess)  # all joints alike: the direction stays
-            if not np.isfinite(target).all():
-                self.zeroed = "a velocity was not finite"
-                return zero
             if self._leaves_workspace(measured.position, target):
                 self.zeroed = "the tip is outside the workspace and would go further out"
                 return zero
@@ -105,11 +127,20 @@ class Stream:
         later = tip + 0.1 * self.arm.tip_velocity_at(q, velocity)
         return bool(np.maximum(box.low - later, later - box.high).max() > outside.max())
 
-    def _before_limits(self, velocity: Array, q: Array, period: float) -> Array:
-        """No faster towards a joint's limit than it can brake before it: v^2 = 2 a d."""
-        limits = self.profile.limits
-        brake = 2 * _BRAKE_SHARE * limits.acceleration
+    def _now_at(self, measured: JointState, now: float) -> Array:
+        """Where the joints [J] rad are, that were `measured` a while ago: they went on with what was sent last."""
+        age = min(max(now - measured.stamp, 0.0), self.profile.watchdog.joint_states)
+        return np.asarray(measured.position + age * self._sent)
+
+    def _before_limits(self, velocity: Array, q: Array, braking: Array) -> Array:
+        """No faster towards a joint's limit than it can brake before it, with A = `braking` [J] rad/s^2.
+
+        Braking in steps of A T from v takes v^2 / (2 A) + v T / 2: at most the distance d that is left. The last step,
+        from less than A T, takes v T: so v is at most d / T as well, which costs an eighth more than A.
+        """
+        limits, period = self.profile.limits, self._period
+        step, way = 0.5 * braking * period, 2 * braking
         up, down = np.maximum(limits.upper - q, 0.0), np.maximum(q - limits.lower, 0.0)
-        highest = np.minimum(np.sqrt(brake * up), up / period)
-        lowest = -np.minimum(np.sqrt(brake * down), down / period)
+        highest = np.minimum(np.sqrt(step**2 + way * up) - step, up / period)
+        lowest = -np.minimum(np.sqrt(step**2 + way * down) - step, down / period)
         return np.clip(velocity, lowest, highest)

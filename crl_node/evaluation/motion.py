@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from crl_node.arm.felt import FELT
 from crl_node.arm.profile_types import RobotProfile
 from crl_node.bags.reader import BagReader
 from crl_node.data import Array
-
-#: Velocities are differentiated over this time, s: over one step of the sensor its noise is all one sees.
-WINDOW = 0.025
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Motion:
     lowest: Array  # [J] rad
     highest: Array  # [J] rad
     velocity: Array  # [J] rad/s, largest
-    acceleration: Array  # [J] rad/s^2, largest, over WINDOW
+    acceleration: Array  # [J] rad/s^2, largest, over FELT
     tip_path: float  # m, length of the tip's way
 
     def shares(self, profile: RobotProfile) -> dict[str, float]:
@@ -57,11 +55,11 @@ def motion(bag: Path, profile: RobotProfile, topic: str = "joint_states") -> Mot
         raise ValueError(f"{bag} holds {len(rows)} joint states of '{profile.name}' on {topic}, too few to measure")
     times = np.array([row[0] for row in rows])
     q, dq = np.array([row[1] for row in rows]), np.array([row[2] for row in rows])
-    later = np.searchsorted(times, times + WINDOW)
+    later = np.searchsorted(times, times + FELT)
     inside = later < len(times)
     ends = later[inside]
     elapsed = times[ends] - times[inside]
-    near = elapsed < 2 * WINDOW  # not across a gap
+    near = elapsed < 2 * FELT  # not across a gap
     steps = (dq[ends] - dq[inside])[near] / elapsed[near, None]
     arm = Arm(profile)
     tips = np.array([arm.tip_at(row) for row in q[::5]])

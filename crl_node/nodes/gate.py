@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
 from crl_node.arm.gate import Gate as Logic
+from crl_node.arm.standing_clock import StandingClock
 from crl_node.arm.stream import Stream
 from crl_node.command import Command
 from crl_node.nodes import convert, stream_messages
@@ -48,6 +49,7 @@ class Gate(ManagedNode):
         self._owned: list[tuple[str, object]] = []
         self._waiting: deque[tuple[CommandMessage, float]] = deque()  # lockstep: with steady time of arrival
         self._answered: deque[float] = deque(maxlen=_REMEMBERED)
+        self._standing = StandingClock(self.params.clock_patience)
         self._logged: dict[str, float] = {}  # reason -> steady s
         self._last_problem = ""
         self._ignored = 0  # commands that came while not active, or twice for one tick
@@ -124,6 +126,8 @@ class Gate(ManagedNode):
             self._tick_since = self._steady_seconds()
         now = self.now()
         self.logic.way.observe(now, now - stamp)
+        if self._stream is not None:
+            self._stream.bunching.observe(self._steady_seconds(), now - stamp)
         problem = self.logic.observe(stamp, message.name, message.position, message.velocity)
         if problem:
             self._complain("joint_states", problem)
@@ -158,6 +162,7 @@ class Gate(ManagedNode):
 
     def _judge(self, message: CommandMessage, now: float) -> None:
         stamp = stamp_to_seconds(message.header.stamp)
+        self._look_at_clock()
         try:
             command = convert.command_from_message(message)
         except ValueError as error:
@@ -192,17 +197,18 @@ class Gate(ManagedNode):
         stream, logic = self._stream, self.logic
         if stream is None or not self.active:
             return
-        self._publish_stream(stream, logic.joints_stale(self.now()))
+        self._publish_stream(stream, logic.standing or logic.joints_stale(self.now()))
 
     def _publish_stream(self, stream: Stream, problem: str) -> None:
         measured = self.logic.measured
-        velocities = stream.velocity(self.now(), measured, problem)
+        now = self.now()
+        velocities = stream.velocity(now, measured, problem, tick=self._steady_seconds())
         controller, profile = self.logic.profile.controller, self.logic.profile
         if controller.type == "forward_velocity":
             self._output.publish(stream_messages.velocities_to_message(velocities, profile.joint_names))
         else:
-            twist = stream.twist(velocities, measured)
-            self._output.publish(stream_messages.twist_to_message(twist, self.now(), profile.base_frame))
+            twist = stream.twist(velocities, measured, now)
+            self._output.publish(stream_messages.twist_to_message(twist, now, profile.base_frame))
 
     def _run_out(self) -> None:
         """Bring a stream to rest before its publisher is closed: what was sent last would go on for ever."""
@@ -217,6 +223,11 @@ class Gate(ManagedNode):
             self._publish_stream(stream, "")
             zeros += stream.at_rest
             time.sleep(period)
+
+    def _look_at_clock(self) -> None:
+        """In lockstep it stands still whenever the simulator waits."""
+        if not self.params.lockstep:
+            self.logic.standing = self._standing.observe(self.now(), self._steady_seconds())
 
     def _hold(self, why: str) -> None:
         """Hold now, for a reason of our own."""
@@ -244,6 +255,7 @@ class Gate(ManagedNode):
                 self._tick_since = self._steady_seconds()
                 self._hold(f"no command for this tick in {waited:.0f} s of real time; holding")
             return
+        self._look_at_clock()
         overdue = self.logic.overdue(self.now())
         if overdue:
             self.logic.rejected["watchdog"] += 1
@@ -275,6 +287,10 @@ class Gate(ManagedNode):
             self._logged[reason] = now
             self.get_logger().warning(sentence)
 
+    def _stream_values(self, stream: Stream) -> dict[str, str]:
+        bunching = stream.bunching.at(self._steady_seconds())
+        return {"stream": stream.zeroed or "moving", "messages_bunch_by_s": f"{bunching:.3f}"}
+
     def _steady_seconds(self) -> float:
         return float(self._steady.now().nanoseconds * 1e-9)
 
@@ -282,7 +298,7 @@ class Gate(ManagedNode):
         logic, now = self.logic, self.now()
         stale = "" if self.params.lockstep else logic.joints_stale(now)
         stopped = f"emergency stop: {logic.estop}" if logic.estop else ""
-        problem = stopped or logic.foreign or logic.following.problem or logic.joint_problem or stale
+        problem = stopped or logic.foreign or logic.following.problem or logic.joint_problem or logic.standing or stale
         level = DiagnosticStatus.OK
         if problem and self.active:
             severe = stopped or logic.foreign or logic.following.problem
@@ -305,7 +321,7 @@ class Gate(ManagedNode):
             "following_error_rad": f"{logic.following.error:.4f}",
             "foreign": logic.foreign,
             "clock_jumps": logic.clock_jumps,
-            **({} if self._stream is None else {"stream": self._stream.zeroed or "moving"}),
+            **({} if self._stream is None else self._stream_values(self._stream)),
             "last_problem": self._last_problem,
             **self.meters.all_values(),
         }

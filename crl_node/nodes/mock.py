@@ -226,6 +226,7 @@ class MockNode(Guard, Node):
         values = {
             "commands_accepted": controller.accepted,
             **{f"refused/{reason}": count for reason, count in sorted(controller.problems.items())},
+            "silences": controller.silences,
             "frames": self._frames,
             "frames_dropped": self._dropped,
             "followed_acceleration": f"{controller.largest_acceleration:.3f}",

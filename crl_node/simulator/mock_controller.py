@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crl_node.arm.felt import FELT
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile_types import RobotProfile
 from crl_node.data import Array
 from crl_node.simulator.controller import TrajectoryController, TrajectoryRejectedError
 
-#: The acceleration of what is followed is taken over this time, s.
-_WINDOW = 0.025
 #: Damping of the twist's inverse, against singular arms.
 _DAMPING = 1e-3
 
@@ -42,6 +41,7 @@ class MockController:
         self.type = profile.controller.type
         self.problems: Counter[str] = Counter()
         self.accepted = 0
+        self.silences = 0  # times that moving joints were brought to rest because nobody spoke
         self.largest_acceleration = 0.0  # of what the joints were to follow, as a share of the profile's limits
         self._followed: deque[tuple[float, Array, Array]] = deque()  # s, [J] rad, [J] rad/s: the last of it
         self._arm = Arm(profile) if self.type == "servo_twist" else None
@@ -166,8 +166,10 @@ class MockController:
         self._go_on(time)
         if self.type == "joint_trajectory":
             self._position, velocity = self._trajectory.reference(time)
-            return self._position, velocity
-        return self._position.copy(), self._velocity.copy()
+        else:
+            velocity = self._velocity.copy()
+        self._measure(time, self._position.copy(), velocity)
+        return self._position.copy(), velocity
 
     def _go_on(self, time: float) -> None:
         """Up to `time` s with what acts now."""
@@ -176,8 +178,9 @@ class MockController:
             return
         step = time - self._at
         if step > 0:
-            if self._at - self._heard > self.options.timeout:
+            if self._at - self._heard > self.options.timeout and self._velocity.any():
                 self._velocity = np.zeros_like(self._velocity)
+                self.silences += 1
             position = self._position + step * self._velocity
             self._position = np.clip(position, self._lower, self._upper)
             self._at = time
@@ -185,8 +188,7 @@ class MockController:
     def watch(self, time: float, measured: Array) -> str:
         """Abort a motion whose tolerances are violated at `measured` [J] rad; why, or nothing. Called evenly."""
         options = self.options
-        wanted, velocity = self.reference(time)
-        self._measure(time, wanted, velocity)
+        wanted, _ = self.reference(time)
         if self.type != "joint_trajectory" or self._judged:
             return ""
         error = np.abs(wanted - measured)
@@ -202,13 +204,21 @@ class MockController:
         return ""
 
     def _measure(self, time: float, position: Array, velocity: Array) -> None:
-        """Keep the largest acceleration over _WINDOW of what is followed: of its velocity, and of a way so long."""
-        while self._followed and time - self._followed[0][0] > _WINDOW + 1e-6:
+        """Keep the largest acceleration over FELT of what is followed.
+
+        Of its velocity; and of the way, in which a trajectory's jump from one place to another shows. A velocity's
+        way has no jumps, and would count a step at the window's beginning twice.
+        """
+        if self._followed and time <= self._followed[-1][0]:
+            return
+        while len(self._followed) > 1 and time - self._followed[1][0] > FELT - 1e-6:
             self._followed.popleft()
-        if self._followed and time - self._followed[0][0] > 0.5 * _WINDOW:
+        if self._followed and time - self._followed[0][0] > FELT - 1e-6:
             since, start, before = self._followed[0]
             elapsed = time - since
-            steps = (velocity - before) / elapsed, 2 * (position - start - elapsed * before) / elapsed**2
+            steps = [(velocity - before) / elapsed]
+            if self.type == "joint_trajectory":
+                steps.append(2 * (position - start - elapsed * before) / elapsed**2)
             share = np.abs(steps) / self.profile.limits.acceleration
             self.largest_acceleration = max(self.largest_acceleration, float(share.max()))
         self._followed.append((time, position, velocity))

@@ -30,7 +30,9 @@ class Rig:
         from trajectory_msgs.msg import JointTrajectory
 
         self.domain, self.time = domain, 100.0
-        self.process = start("gate", {"lockstep": lockstep, "use_sim_time": True, **parameters})
+        # The clock here stands still while the test thinks.
+        given = {"lockstep": lockstep, "use_sim_time": True, "clock_patience": 3600.0, **parameters}
+        self.process = start("gate", given)
         assert domain.transition("gate", "configure"), self.process.log()
         self.controller = domain.collect(JointTrajectory, "arm_controller/joint_trajectory")
         self.executed = domain.collect(CommandMessage, "gate/executed")
@@ -190,6 +192,32 @@ def test_a_planner_that_falls_silent_is_noticed_and_the_arm_held_once(rig: Any, 
     ros_domain.wait_until(lambda: r.value("command_age_s") == "1.260", "the clock to arrive")
     assert len(r.controller) == 3
     assert "no command for" in r.process.log()
+
+
+def test_while_the_clock_stands_still_nothing_is_sent_that_a_new_simulator_could_take_up(
+    rig: Any, ros_domain: Any
+) -> None:
+    r = rig(lockstep=False, clock_patience=0.5)
+    r.settle()
+    assert ros_domain.transition("gate", "activate")
+
+    def passes() -> bool:
+        r.tick(0.02)
+        r.measure()
+        r.commander.reset(PROFILE.named(r.q), r.time)
+        r.propose((0.02, 0.0))
+        ros_domain.spin_once()
+        return bool(r.executed) and not r.executed[-1].hold
+
+    ros_domain.wait_until(passes, "a command that is passed on while the clock moves")
+    ros_domain.wait_until(lambda: r.value("last_problem").startswith("the clock has stood still"), "the gate to notice")
+    sent, refused = len(r.controller), int(r.value("rejected/clock") or 0)
+    r.propose((0.02, 0.0))
+    ros_domain.wait_until(lambda: int(r.value("rejected/clock") or 0) > refused, "the command refused")
+    assert not any(message.points for message in r.controller[sent:])
+    assert r.executed[-1].hold
+    r.executed.clear()
+    ros_domain.wait_until(passes, "motion when the clock moves again")
 
 
 def test_the_emergency_stop_holds_at_once_and_latches_until_reset(rig: Any, ros_domain: Any) -> None:

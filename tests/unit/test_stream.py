@@ -135,7 +135,7 @@ def test_a_tip_outside_the_workspace_does_not_go_further_out() -> None:
 def test_a_twist_is_the_tips_velocity_in_the_base_frame() -> None:
     stream = Stream(PROFILE, ARM)
     speeds = np.array([0.1, -0.2, 0.15, 0.05, 0.1, -0.3])
-    twist = stream.twist(speeds, state())
+    twist = stream.twist(speeds, state(), 0.0)
     step = 1e-6
     np.testing.assert_allclose(
         twist[:3], (ARM.tip_at(HOME + step * speeds) - ARM.tip_at(HOME - step * speeds)) / (2 * step), atol=1e-6
@@ -143,4 +143,15 @@ def test_a_twist_is_the_tips_velocity_in_the_base_frame() -> None:
     turn = ARM.tip_pose_at(HOME + step * speeds)[1] @ ARM.tip_pose_at(HOME - step * speeds)[1].T
     spin = np.array([turn[2, 1], turn[0, 2], turn[1, 0]]) / (2 * step)
     np.testing.assert_allclose(twist[3:], spin, atol=1e-5)
-    assert not stream.twist(speeds, None).any()
+    assert not stream.twist(speeds, None, 0.0).any()
+
+
+def test_a_clock_that_stands_still_ends_in_zero() -> None:
+    """By it the last command stays new for ever; messages go out all the same."""
+    stream = Stream(PROFILE, ARM)
+    stream.follow(moving(0.5), 0.0, 0.0, hold=False)
+    run(stream, 0.1)
+    ticks = np.arange(0.1, PROFILE.controller.timeout + 0.3, PERIOD)
+    sent = [stream.velocity(0.1, state(HOME, 0.1), tick=tick) for tick in ticks]
+    assert sent[0].any() and not sent[-1].any()
+    assert "no command for" in stream.zeroed
