@@ -8,8 +8,9 @@ A stream is a staircase: a controller takes each message up at once. Its acceler
 come to, whenever the ticks really come. A step is at most a share of what the limit a allows in the time since the
 message before, and never more than in one nominal period T; the steps sent within any W s then add up to at most
 share * a * (W + T), and those that arrive within W s, when messages bunch by B s on their way, to
-share * a * (W + T + B). So a share of FELT / (FELT + T + B) keeps a * FELT. B is at least a period, and more while joint states come unevenly
-(`way.Bunching`). After a late tick the stream is behind, and catches up within that: a late tick is no jump.
+share * a * (W + T + B). So a share of FELT / (FELT + T + B) keeps a * FELT. B is at least a period, and more while
+joint states come unevenly (`way.Bunching`). After a late tick the stream is behind, and catches up within that: a late
+tick is no jump.
 """
 
 from __future__ import annotations

@@ -66,12 +66,8 @@ class TrajectoryController:
         None (at rest in every point). Points that lie before `now` are passed over. TrajectoryRejectedError
         when it cannot be executed.
         """
-        order = self._order(joint_names)
-        times = np.asarray(times, float)
-        positions = np.asarray(positions, float)
-        velocities = np.zeros_like(positions) if velocities is None else np.asarray(velocities, float)
-        self._check(times, positions, velocities, len(joint_names), start, now)
-        times, positions, velocities = times + (start - now), positions[:, order], velocities[:, order]
+        times, positions, velocities = self.checked(joint_names, times, positions, velocities, start=start, now=now)
+        times = times + (start - now)
         if times[0] > 0:
             # As the controller does: reach the first point from where the reference is now.
             q, dq = self.reference(now)
@@ -81,6 +77,27 @@ class TrajectoryController:
         else:
             trajectory = JointTrajectory(self.joint_names, times - times[0], positions, velocities)
             self._motion = _Motion(now + float(times[0]), trajectory)
+
+    def checked(
+        self,
+        joint_names: Sequence[str],
+        times: Array,
+        positions: Array,
+        velocities: Array | None,
+        *,
+        start: float,
+        now: float,
+    ) -> tuple[Array, Array, Array]:
+        """What `command` would execute: times [n] s from `start`, positions [n, J] rad, velocities [n, J] rad/s.
+
+        Joints in this controller's order. TrajectoryRejectedError as there; the motion in progress is not touched.
+        """
+        order = self._order(joint_names)
+        times = np.asarray(times, float)
+        positions = np.asarray(positions, float)
+        velocities = np.zeros_like(positions) if velocities is None else np.asarray(velocities, float)
+        self._check(times, positions, velocities, len(joint_names), start, now)
+        return times, positions[:, order], velocities[:, order]
 
     def hold(self, now: float) -> None:
         """Stop where the reference is now."""

@@ -71,30 +71,20 @@ class MockController:
         """As joint_trajectory_controller: TrajectoryRejectedError when refused; the motion in progress goes on."""
         if self.type != "joint_trajectory":
             raise self._refused("type", f"this arm has a {self.type} controller")
-        # Against a copy: with a delay the refusal is told at once, and the motion changes later.
-        probe = TrajectoryController(self.profile.joint_names, self._position)
+        # With a delay the refusal is told at once, and the motion changes later.
         try:
-            probe.command(names, times, positions, velocities, start=start, now=now)
+            _, wanted, speeds = self._trajectory.checked(names, times, positions, velocities, start=start, now=now)
         except TrajectoryRejectedError:
             self.problems["form"] += 1
             raise
-        order = [list(names).index(name) for name in self.profile.joint_names]
-        wanted = np.asarray(positions, float)[:, order]
         beyond = np.maximum(self._lower - wanted, wanted - self._upper).max(axis=0)
         if beyond.max() > 1e-6:
             joint = int(np.argmax(beyond))
             name = self.profile.joint_names[joint]
             raise self._refused("position", f"joint '{name}' would leave the URDF's limits by {beyond[joint]:.4f} rad")
-        if velocities is not None:
-            speeds = np.abs(np.asarray(velocities, float)[:, order])
-            fast = speeds.max(axis=0) / self._fastest
-            if fast.max() > 1 + 1e-6:
-                joint = int(np.argmax(fast))
-                raise self._refused(
-                    "velocity", f"joint '{self.profile.joint_names[joint]}' would be {fast[joint]:.2f} times too fast"
-                )
-            if speeds[-1].max() > 1e-6:
-                raise self._refused("rest", f"its last point moves at {speeds[-1].max():.4f} rad/s")
+        self._check_speeds(speeds)
+        if np.abs(speeds[-1]).max() > 1e-6:
+            raise self._refused("rest", f"its last point moves at {np.abs(speeds[-1]).max():.4f} rad/s")
 
         def begin() -> None:
             self._trajectory.command(names, times, positions, velocities, start=start, now=self._at)
@@ -132,17 +122,21 @@ class MockController:
     def _set_velocity(self, velocity: Array, now: float) -> None:
         if not np.isfinite(velocity).all():
             raise self._refused("form", "it is not finite")
-        fast = np.abs(velocity) / self._fastest
-        if fast.max() > 1 + 1e-6:
-            joint = int(np.argmax(fast))
-            name = self.profile.joint_names[joint]
-            raise self._refused("velocity", f"joint '{name}' would be {fast[joint]:.2f} times too fast")
+        self._check_speeds(velocity[None])
         self.accepted += 1
 
         def begin() -> None:
             self._velocity, self._heard = velocity, self._at
 
         self._later(now, begin)
+
+    def _check_speeds(self, speeds: Array) -> None:
+        """None of `speeds` [n, J] rad/s is beyond the URDF's."""
+        fast = (np.abs(speeds) / self._fastest).max(axis=0)
+        if fast.max() > 1 + 1e-6:
+            joint = int(np.argmax(fast))
+            name = self.profile.joint_names[joint]
+            raise self._refused("velocity", f"joint '{name}' would be {fast[joint]:.2f} times too fast")
 
     def _refused(self, reason: str, sentence: str) -> TrajectoryRejectedError:
         self.problems[reason] += 1

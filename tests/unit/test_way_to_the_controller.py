@@ -11,7 +11,7 @@ from crl_node.arm.joining import spliced
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import load_profile
 from crl_node.arm.trajectory import JointTrajectory
-from crl_node.arm.way import LONGEST, Way
+from crl_node.arm.way import LONG_MEMORY, LONGEST, MOST_BUNCHED, Bunching, Way
 from crl_node.command import Command
 from crl_node.simulator.controller import TrajectoryController
 
@@ -156,3 +156,17 @@ def test_a_motion_that_does_not_go_on_from_what_is_executed_is_sent_as_it_is() -
     elsewhere = JointTrajectory.resting(names, np.full(1, 0.1))
     assert spliced((5.0, old), 5.06, 5.13, elsewhere) == (5.13, elsewhere)
     assert spliced(None, 5.06, 5.13, elsewhere) == (5.13, elsewhere)
+
+
+def test_messages_bunch_by_as_much_as_the_ages_of_joint_states_differ() -> None:
+    bunching = Bunching(0.005)
+    assert bunching.at(0.0) == 0.005
+    for n in range(20):  # a clock that is 3 s behind is in all ages
+        bunching.observe(0.01 * n, 3.0 + 0.001 * (n % 3))
+    assert bunching.at(0.2) == 0.005
+    bunching.observe(0.21, 3.02)
+    assert bunching.at(0.21) == pytest.approx(0.02)
+    bunching.observe(0.22, float("nan"))
+    bunching.observe(0.23, 9.0)
+    assert bunching.at(0.23) == MOST_BUNCHED
+    assert bunching.at(0.23 + 1.1 * LONG_MEMORY) == 0.005
