@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
-import rclpy
 from crl_interfaces.srv import SetGoal
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
+from rclpy.node import Node
+
+from crl_node.nodes.listener import Listener
 
 
 def ask_goal(
     domain: int, namespace: str, thing: str, clear: bool, x: float, y: float, weight: float, hold: float, wait: float
 ) -> tuple[bool, str] | None:
     """What the planner of that ROS domain says to a goal: (success, sentence); None when none answers for `wait` s."""
-    context = Context()
-    rclpy.init(context=context, domain_id=domain, args=[], signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("crl_goal", context=context, namespace=namespace)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
+    caller = Listener(partial(Node, "crl_goal"), domain, namespace)
     try:
-        client = node.create_client(SetGoal, "planner/set_goal")
+        client = caller.node.create_client(SetGoal, "planner/set_goal")
         deadline = time.monotonic() + wait
         if not client.wait_for_service(timeout_sec=wait):
             return None
         request = SetGoal.Request(thing=thing, clear=clear, x=x, y=y, weight=weight, hold=hold)
         future = client.call_async(request)
-        executor.spin_until_future_complete(future, timeout_sec=max(deadline - time.monotonic(), 1.0))
+        caller.executor.spin_until_future_complete(future, timeout_sec=max(deadline - time.monotonic(), 1.0))
         if not future.done():
             return None
         response = future.result()
         return bool(response.success), str(response.message)
     finally:
-        executor.shutdown()
-        node.destroy_node()
-        context.try_shutdown()
+        caller.close()

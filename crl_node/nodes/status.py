@@ -6,20 +6,17 @@ import math
 from collections import Counter
 from typing import Any
 
-import rclpy
 from crl_interfaces.msg import Belief, CausalGraph, Command, Goals, Plan, StepReport
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 
 from crl_node.data import InformationGain
 from crl_node.nodes.base import Guard, stamp_to_seconds
 from crl_node.nodes.convert import graph_from_message
+from crl_node.nodes.listener import Listener
 from crl_node.status import GoalView, SlotView, Status
 
 #: A slot that moves less than this between two beliefs stands still, m: the rest is perception noise.
@@ -131,17 +128,11 @@ class StatusNode(Guard, Node):
                     self.status.notes.append(text)
 
 
-class StatusListener:
-    """The node with its context and executor, for a program that is no ROS node itself."""
+class StatusListener(Listener[StatusNode]):
+    """Served by whoever asks, with `spin`."""
 
     def __init__(self, domain_id: int, namespace: str = "") -> None:
-        self._context = Context()
-        rclpy.init(
-            context=self._context, domain_id=domain_id, args=[], signal_handler_options=SignalHandlerOptions.NO
-        )
-        self.node = StatusNode(context=self._context, namespace=namespace)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        super().__init__(StatusNode, domain_id, namespace)
 
     @property
     def status(self) -> Status:
@@ -152,10 +143,4 @@ class StatusListener:
         """Serve what arrives within about `seconds`."""
         deadline = self.node.get_clock().now().nanoseconds + int(seconds * 1e9)
         while (left := deadline - self.node.get_clock().now().nanoseconds) > 0:
-            self._executor.spin_once(timeout_sec=left * 1e-9)
-
-    def close(self) -> None:
-        """Leave the domain."""
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
+            self.executor.spin_once(timeout_sec=left * 1e-9)

@@ -10,18 +10,15 @@ import threading
 from collections import Counter
 from typing import Any
 
-import rclpy
 from crl_interfaces.msg import Command, Plan, Posterior, StepReport
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from crl_node.evaluation.traffic import Sent, Traffic
 from crl_node.nodes.base import Guard, stamp_to_seconds
+from crl_node.nodes.listener import Listener
 
 #: Messages that may wait for this process.
 _DEPTH = 500
@@ -94,29 +91,21 @@ class TrafficNode(Guard, Node):
         return found
 
 
-class TrafficListener:
-    """The node with its context, served by a thread of its own."""
+class TrafficListener(Listener[TrafficNode]):
+    """Served by a thread of its own."""
 
     def __init__(self, domain_id: int, namespace: str = "") -> None:
-        self._context = Context()
-        rclpy.init(
-            context=self._context, domain_id=domain_id, args=[], signal_handler_options=SignalHandlerOptions.NO
-        )
-        self.node = TrafficNode(context=self._context, namespace=namespace)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        super().__init__(TrafficNode, domain_id, namespace)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="traffic", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+            self.executor.spin_once(timeout_sec=0.1)
 
     def close(self) -> None:
         """Leave the domain; what was kept stays readable."""
         self._stop.set()
         self._thread.join()
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self._context.try_shutdown()
+        super().close()

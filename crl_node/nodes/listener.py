@@ -1,0 +1,34 @@
+"""A node with a context and an executor of its own, for a program that is no ROS node itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+Kind = TypeVar("Kind", bound=Node)
+
+
+class Listener(Generic[Kind]):
+    """`node` in the domain `domain_id`. Signals stay the program's own; whoever made it serves it and closes it."""
+
+    def __init__(self, make: Callable[..., Kind], domain_id: int, namespace: str = "") -> None:
+        """`make` is called with `context` and `namespace`."""
+        self._context = Context()
+        rclpy.init(
+            context=self._context, domain_id=domain_id, args=[], signal_handler_options=SignalHandlerOptions.NO
+        )
+        self.node = make(context=self._context, namespace=namespace)
+        self.executor = SingleThreadedExecutor(context=self._context)
+        self.executor.add_node(self.node)
+
+    def close(self) -> None:
+        """Leave the domain."""
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
