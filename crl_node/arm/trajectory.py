@@ -115,6 +115,20 @@ class JointTrajectory:
             np.vstack([dq[None], self.velocities[later]]),
         )
 
+    def lasting(self, seconds: float) -> JointTrajectory:
+        """The same motion; one that ends at rest before `seconds` s rests until then in a point of its own.
+
+        A controller refuses what is over when it arrives, be it a stop, and goes on with what it has.
+        """
+        if self.duration >= seconds or not self.ends_at_rest:
+            return self
+        return JointTrajectory(
+            self.joint_names,
+            np.append(self.times, seconds),
+            np.vstack([self.positions, self.positions[-1:]]),
+            np.vstack([self.velocities, np.zeros_like(self.velocities[-1:])]),
+        )
+
     def _pieces(self) -> tuple[Array, Array, Array, Array]:
         """Polynomial coefficients of q(tau) = q0 + b tau + c tau^2 + d tau^3 on each piece.
 

@@ -34,6 +34,8 @@ _OUTPUTS = {
     "forward_velocity": Float64MultiArray,
     "servo_twist": TwistStamped,
 }
+#: The arm rests in the last point of a trajectory until it is so old, s: what is over when it arrives is refused.
+_LASTING = 1.0
 #: A stream that is deactivated ends with this many zeros, after at most so long, s.
 _ZEROS, _RUN_OUT = 3, 1.0
 
@@ -185,6 +187,7 @@ class Gate(ManagedNode):
         self._answered.append(command.stamp)
         if self._stream is None:
             start, trajectory = outgoing or (command.stamp, None)
+            trajectory = trajectory and trajectory.lasting(_LASTING)
             self._output.publish(convert.trajectory_to_message(trajectory, start, frame))
         elif outgoing is None:
             self._stream.stop()

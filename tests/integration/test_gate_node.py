@@ -101,6 +101,7 @@ class Rig:
         assert trajectory is not None
         assert trajectory.is_finite
         assert trajectory.ends_at_rest
+        assert trajectory.duration == 1.0  # a late one is not over when it arrives: it would be refused
         self.q, self.dq = trajectory.sample(0.1)
 
     def value(self, key: str) -> str:

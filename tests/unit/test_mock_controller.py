@@ -9,6 +9,7 @@ import pytest
 
 from crl_node.arm.kinematics import Arm
 from crl_node.arm.profile import load_profile
+from crl_node.arm.trajectory import JointTrajectory
 from crl_node.simulator.controller import TrajectoryRejectedError
 from crl_node.simulator.mock_controller import MockController, MockOptions
 
@@ -58,6 +59,22 @@ def test_a_wrong_trajectory_is_refused_with_its_reason_and_the_motion_goes_on(gi
         send(target, HOME, **given)
     assert sum(target.problems.values()) == 1
     np.testing.assert_allclose(target.reference(9.0)[0], HOME + 0.1)
+
+
+def test_a_stop_that_comes_late_is_obeyed_when_its_last_point_lasts() -> None:
+    """Refused, the motion before it would go on, and whoever sent the stop would take the arm to be where it is not."""
+    times, points = np.array([0.0, 0.05]), np.stack([HOME, HOME + 0.01])
+    stop = JointTrajectory(NAMES, times, points, np.zeros_like(points))
+    for trajectory, stopped in ((stop, False), (stop.lasting(1.0), True)):
+        target = controller()
+        send(target, HOME + 0.1, seconds=0.5)
+        given = {"times": trajectory.times, "positions": trajectory.positions, "velocities": trajectory.velocities}
+        if stopped:
+            send(target, HOME, now=0.1, **given)
+        else:
+            with pytest.raises(TrajectoryRejectedError, match="all of it is in the past"):
+                send(target, HOME, now=0.1, **given)
+        np.testing.assert_allclose(target.reference(2.0)[0], HOME + (0.01 if stopped else 0.1))
 
 
 def test_a_delayed_command_acts_later() -> None:

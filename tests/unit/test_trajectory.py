@@ -115,3 +115,15 @@ def test_it_keeps_its_own_copy_of_the_numbers() -> None:
     trajectory = JointTrajectory(("a",), times, np.zeros((2, 1)), np.zeros((2, 1)))
     times[1] = 99.0
     assert trajectory.duration == 0.1
+
+
+def test_a_trajectory_that_lasts_moves_as_before_and_rests_longer() -> None:
+    positions = np.array([[0.0, 1.0], [0.1, 1.2], [0.15, 1.1]])
+    velocities = np.array([[0.5, 0.0], [0.2, -0.1], [0.0, 0.0]])
+    short = JointTrajectory(("a", "b"), np.array([0.0, 0.1, 0.2]), positions, velocities)
+    long = short.lasting(1.0)
+    assert long.duration == 1.0 and long.ends_at_rest
+    times = np.linspace(0.0, 0.3, 31)
+    for one, other in zip(short.sample_many(times), long.sample_many(times), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert short.lasting(0.2) is short
