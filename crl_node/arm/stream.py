@@ -83,6 +83,8 @@ class Stream:
         if not np.isfinite(target).all():  # NaN passes through clip
             target, self.zeroed = np.zeros_like(target), "a velocity was not finite"
         elapsed = self._period if self._sent_at is None else min(max(tick - self._sent_at, 0.0), self._period)
+        if self._sent_at is not None and tick - self._sent_at > self.profile.controller.timeout:
+            self._sent = np.zeros_like(self._sent)  # the controller has stopped by itself: what moves begins at rest
         # Last of all: whatever is wanted, the change is one that the arm can make.
         sent = np.clip(target, self._sent - acceleration * elapsed, self._sent + acceleration * elapsed)
         self._sent, self._sent_at = sent, tick

@@ -155,3 +155,12 @@ def test_a_clock_that_stands_still_ends_in_zero() -> None:
     sent = [stream.velocity(0.1, state(HOME, 0.1), tick=tick) for tick in ticks]
     assert sent[0].any() and not sent[-1].any()
     assert "no command for" in stream.zeroed
+
+
+def test_after_a_silence_of_its_own_the_stream_begins_at_rest_as_the_controller_did() -> None:
+    stream = Stream(PROFILE, ARM)
+    stream.follow(moving(0.5), 0.0, 0.0, hold=False)
+    assert np.abs(run(stream, 0.1)[-1]).max() > 0.3
+    late = 0.1 + 1.5 * PROFILE.controller.timeout
+    stream.follow(moving(0.5), 0.0, late, hold=False)
+    assert (np.abs(stream.velocity(late, state(HOME, late))) <= PROFILE.limits.acceleration * PERIOD).all()
