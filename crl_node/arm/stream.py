@@ -84,7 +84,7 @@ class Stream:
             target, self.zeroed = np.zeros_like(target), "a velocity was not finite"
         elapsed = self._period if self._sent_at is None else min(max(tick - self._sent_at, 0.0), self._period)
         if self._sent_at is not None and tick - self._sent_at > self.profile.controller.timeout:
-            self._sent = np.zeros_like(self._sent)  # the controller has stopped by itself: what moves begins at rest
+            self._sent = self._left(None if problem else measured)
         # Last of all: whatever is wanted, the change is one that the arm can make.
         sent = np.clip(target, self._sent - acceleration * elapsed, self._sent + acceleration * elapsed)
         self._sent, self._sent_at = sent, tick
@@ -129,6 +129,12 @@ class Stream:
             return False
         later = tip + 0.1 * self.arm.tip_velocity_at(q, velocity)
         return bool(np.maximum(box.low - later, later - box.high).max() > outside.max())
+
+    def _left(self, measured: JointState | None) -> Array:
+        """What is left [J] rad/s of the velocity sent last, in a controller that stops by itself when nobody speaks."""
+        if measured is None or not np.isfinite(measured.velocity).all():
+            return np.zeros_like(self._sent)
+        return np.clip(measured.velocity, np.minimum(self._sent, 0.0), np.maximum(self._sent, 0.0))
 
     def _now_at(self, measured: JointState, now: float) -> Array:
         """Where the joints [J] rad are, that were `measured` a while ago: they went on with what was sent last."""

@@ -55,8 +55,9 @@ class MockNode(Guard, Node):
         self._simulator = _simulator(profile, calibration, given)
         start = self._simulator.joint_state()[1]
         options = MockOptions(
-            given.delay, given.path_tolerance, given.goal_tolerance, given.goal_time, given.command_timeout
-        )
+            given.delay, given.path_tolerance, given.goal_tolerance, given.goal_time,
+            given.command_timeout or profile.controller.timeout,
+        )  # fmt: skip
         self._controller = MockController(profile, start, options)
         self._simulator.driver = self._controller
         self._joint_steps = RATE // given.joint_state_rate

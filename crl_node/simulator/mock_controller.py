@@ -30,7 +30,7 @@ class MockOptions:
     path_tolerance: float = 0.2  # rad, a joint further from the reference aborts the motion; 0: not looked at
     goal_tolerance: float = 0.05  # rad, at the end of a motion; 0: not looked at
     goal_time: float = 0.3  # s, patience with the goal
-    timeout: float = 0.1  # s without a velocity or twist after which the joints rest
+    timeout: float = 0.1  # s without a velocity or twist after which the joints brake
 
 
 class MockController:
@@ -55,6 +55,7 @@ class MockController:
         self._velocity = np.zeros(len(positions))
         self._at = 0.0
         self._heard = -np.inf
+        self._silent = True  # nobody speaks: the joints brake by themselves
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class MockController:
         self.accepted += 1
 
         def begin() -> None:
-            self._velocity, self._heard = velocity, self._at
+            self._velocity, self._heard, self._silent = velocity, self._at, False
 
         self._later(now, begin)
 
@@ -172,9 +173,11 @@ class MockController:
             return
         step = time - self._at
         if step > 0:
-            if self._at - self._heard > self.options.timeout and self._velocity.any():
-                self._velocity = np.zeros_like(self._velocity)
-                self.silences += 1
+            if self._at - self._heard > self.options.timeout:
+                self.silences += int(not self._silent and self._velocity.any())
+                self._silent = True
+                most = step * self.profile.limits.acceleration
+                self._velocity = self._velocity - np.clip(self._velocity, -most, most)
             position = self._position + step * self._velocity
             self._position = np.clip(position, self._lower, self._upper)
             self._at = time

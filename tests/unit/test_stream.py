@@ -157,10 +157,12 @@ def test_a_clock_that_stands_still_ends_in_zero() -> None:
     assert "no command for" in stream.zeroed
 
 
-def test_after_a_silence_of_its_own_the_stream_begins_at_rest_as_the_controller_did() -> None:
+@pytest.mark.parametrize("left", [0.0, 0.2])
+def test_after_a_silence_of_its_own_the_stream_goes_on_from_what_the_controller_has_left(left: float) -> None:
     stream = Stream(PROFILE, ARM)
     stream.follow(moving(0.5), 0.0, 0.0, hold=False)
     assert np.abs(run(stream, 0.1)[-1]).max() > 0.3
     late = 0.1 + 1.5 * PROFILE.controller.timeout
     stream.follow(moving(0.5), 0.0, late, hold=False)
-    assert (np.abs(stream.velocity(late, state(HOME, late))) <= PROFILE.limits.acceleration * PERIOD).all()
+    sent = stream.velocity(late, JointState(late, HOME, np.full(J, left)))
+    assert (np.abs(sent - left) <= PROFILE.limits.acceleration * PERIOD).all()
