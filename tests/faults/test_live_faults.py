@@ -256,6 +256,7 @@ def test_when_the_simulator_is_reset_nothing_moves_for_a_window_and_nothing_stal
         return state
 
     live.joints.spoil = note
+    live.truth.clear()  # of another clock
     live.start("sim")  # the manager brings it up; its time begins at 0 again
     live.until(lambda: bool(told), "the new simulation")
     live.until(lambda: any(not c.hold and seconds(c.header.stamp) < old - 1 for c in live.executed[sent:]), "motion")
