@@ -24,6 +24,8 @@ WINDOW = 3
 LEAST_WAY, LEAST_SHARE = 0.025, 0.35
 #: Plans over which the tip asked for more way than the second [m] but stayed within the third [m]: it lingers.
 LINGER_PLANS, LINGER_ASKED, LINGER_RADIUS = 15, 0.12, 0.02
+#: How many places where it lingered or jammed are remembered as tedious.
+MOST_TEDIOUS = 8
 
 
 @dataclass
@@ -77,6 +79,7 @@ class JamMemory:
         ]
         self._jams = [*self._jams, (stamp, np.array(tip, float), direction)][-JAMS:]
         self._labels[previous.chosen.label] = stamp
+        self._bored(stamp, tip)
         self._steps.clear()
         return previous.chosen.label
 
@@ -88,8 +91,13 @@ class JamMemory:
         tips = np.array([place for place, _ in self._recent])
         if np.linalg.norm(tips - tips.mean(0), axis=1).max() < LINGER_RADIUS:
             self._leave_until = stamp + self.leave_time
-            self._tedious = [*self._tedious, (stamp, tips.mean(0))][-8:]
+            self._bored(stamp, tips.mean(0))
             self._recent.clear()
+
+    def _bored(self, stamp: float, place: Array) -> None:
+        """What was promised at `place` [2] m did not come: worth less for a while, the latest of places near it."""
+        self._tedious = [e for e in self._tedious if np.linalg.norm(e[1] - place) > LINGER_RADIUS]
+        self._tedious = [*self._tedious, (stamp, np.array(place, float))][-MOST_TEDIOUS:]
 
     @property
     def leave(self) -> bool:
@@ -98,7 +106,7 @@ class JamMemory:
 
     @property
     def tedious(self) -> Array:
-        """[T, 2] m, places where the tip lingered lately: what was promised there did not come."""
+        """[T, 2] m, places where the tip lingered or jammed lately: what was promised there did not come."""
         return np.array([place for _, place in self._tedious]).reshape(-1, 2)
 
     @property
