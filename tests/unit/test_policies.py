@@ -255,6 +255,17 @@ def test_a_block_that_was_foreseen_is_a_jam_too() -> None:
     np.testing.assert_allclose(memory.array()[0], [0.6, 0.0, 1.0, 0.0], atol=1e-6)
 
 
+def test_where_the_tip_jammed_it_is_tedious_for_a_while() -> None:
+    """What can be learned of a block comes with the first touch; what more is promised of it does not."""
+    memory = JamMemory()
+    drive(memory, [(0.0, 0.0)] * 6, (0.2, 0.0))
+    np.testing.assert_allclose(memory.tedious, [[0.6, 0.0]], atol=1e-9)
+    memory.observe(10.0, np.array([0.5, 0.0]), None, 0.1)
+    assert len(memory.tedious) == 1
+    memory.observe(30.0, np.array([0.5, 0.0]), None, 0.1)
+    assert len(memory.tedious) == 0
+
+
 def test_the_border_of_the_workspace_is_no_jam() -> None:
     memory, tip = JamMemory(box=BOX), np.array([0.8, 0.0])
     for k in range(3 * LINGER_PLANS):
