@@ -1,7 +1,6 @@
 """The simpler policies from true states: what the world model learns from their behaviour, under other settings.
 
-None of them looks at the world model, so an episode is recorded first and learned from afterwards, step by step as the
-loop would. `models` measures the forward model of `disagreement` and `rnd` alone: how well it predicts each step of
+`models` measures the forward model of `disagreement` and `rnd` alone: how well it predicts each step of
 recorded pushes before it learns from it.
 
     python -m benchmarks.baselines policies --only skills,skills-long --seeds 0,1,2 --out baselines.json
@@ -30,10 +29,10 @@ from crl_node.curiosity.planner import Planner, PlannerConfig
 from crl_node.curiosity.policies import Policy, Random, Skills
 from crl_node.curiosity.rnd import Distillation
 from crl_node.curiosity.scene import scene_from
-from crl_node.evaluation.contact import Pushes, contact_r2
+from crl_node.evaluation.contact import Pushes
 from crl_node.evaluation.pushes import held_out_pushes
+from crl_node.exploration.episode import EpisodeSpec, run_episode
 from crl_node.simulator.world import World, load_world
-from crl_node.world_model import ModelConfig, WorldModel
 
 #: Settings that are compared; the first of each policy is what ships.
 POLICIES: dict[str, Callable[[], Policy]] = {
@@ -65,38 +64,25 @@ MODELS: dict[str, dict[str, float]] = {
     "wide (96, 32)": {"width": 96, "message": 32},
     "no decay": {"decay": 0.0},
 }
-MOVED = 0.05  # m, a thing whose way is longer was moved
-
-
-def learned(log: Log, world: World, pushes: Pushes, seed: int, every: int) -> list[float | None]:
-    """Held-out contact R^2 every so many steps of a model that learns from `log`."""
-    table = world.table
-    model = WorldModel(ModelConfig(dt=DT, wall=(*table.x, *table.y)), seed=seed)
-    names = {n + 1: name for n, name in enumerate(log.names)}
-    curve: list[float | None] = []
-    for step, (belief, action) in enumerate(log.transitions(), 1):
-        model.observe(belief, action)
-        model.refresh()
-        if step % every == 0:
-            curve.append(contact_r2(model.posterior(), pushes, names))
-    return curve
 
 
 def episode(name: str, world: World, pushes: Pushes, seed: int, steps: int, every: int) -> dict[str, Any]:
-    """One policy, one placement: the curve, its mean, what was moved."""
+    """One policy, one placement, from true states: the curve, its mean, what was moved."""
     table = (*world.table.x, *world.table.y)
     config = PlannerConfig(table=table, camera=world.camera.eye)
-    planner = Planner(default_model(), POLICIES[name](), seed, config, provider="cpu", evaluate=False)
-    began = time.process_time()
-    log = record_states(world, seed, steps * DT, planner=planner)
-    acting = time.process_time() - began
-    curve = learned(log, world, pushes, seed, every)
-    ways = np.linalg.norm(np.diff(log.positions, axis=0), axis=2)
+
+    def make(policy: str, seed: int) -> Planner:
+        return Planner(default_model(), POLICIES[policy](), seed, config, provider="cpu", evaluate=False)
+
+    spec = EpisodeSpec(world.name, seed, name, "truth", steps, every)
+    out = run_episode(spec, world, load_profile(world_robot()), pushes, make)
+    curves = out["curves"]
+    curve = [0.0 if value is None else value for value in curves["contact_r2"]]
     return {
-        "policy": name, "world": world.name, "seed": seed, "every": every, "contact_r2": curve,
-        "mean_r2": float(np.mean([value if value is not None else 0.0 for value in curve])),
-        "moved": int((ways.sum(0) > MOVED).sum()), "metres": round(float(ways.sum()), 3),
-        "acting_ms": round(1e3 * acting / steps, 1), "load": round(os.getloadavg()[0], 1),
+        "policy": name, "world": world.name, "seed": seed, "every": every, "contact_r2": np.round(curve, 4).tolist(),
+        "mean_r2": round(float(np.mean(curve)), 4), "moved": curves["things_moved"][-1],
+        "metres": round(curves["metres"][-1], 3), "step_ms": round(1e3 * out["processor_seconds"] / steps, 1),
+        "load": round(os.getloadavg()[0], 1),
     }  # fmt: skip
 
 
