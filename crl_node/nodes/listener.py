@@ -11,20 +11,22 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from crl_node.nodes.base import make_executor
+
 Kind = TypeVar("Kind", bound=Node)
 
 
 class Listener(Generic[Kind]):
     """`node` in the domain `domain_id`. Signals stay the program's own; whoever made it serves it and closes it."""
 
-    def __init__(self, make: Callable[..., Kind], domain_id: int, namespace: str = "") -> None:
-        """`make` is called with `context` and `namespace`."""
+    def __init__(self, make: Callable[..., Kind], domain_id: int, namespace: str = "", *, raw: bool = False) -> None:
+        """`make` is called with `context` and `namespace`. `raw`: its subscriptions are to serialised messages."""
         self._context = Context()
         rclpy.init(
             context=self._context, domain_id=domain_id, args=[], signal_handler_options=SignalHandlerOptions.NO
         )
         self.node = make(context=self._context, namespace=namespace)
-        self.executor = SingleThreadedExecutor(context=self._context)
+        self.executor = SingleThreadedExecutor(context=self._context) if raw else make_executor(self._context)
         self.executor.add_node(self.node)
 
     def close(self) -> None:

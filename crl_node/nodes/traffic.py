@@ -95,7 +95,7 @@ class TrafficListener(Listener[TrafficNode]):
     """Served by a thread of its own."""
 
     def __init__(self, domain_id: int, namespace: str = "") -> None:
-        super().__init__(TrafficNode, domain_id, namespace)
+        super().__init__(TrafficNode, domain_id, namespace, raw=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="traffic", daemon=True)
         self._thread.start()
