@@ -32,6 +32,6 @@ class StandingClock:
             self._now, self._since = now, steady
         still = steady - self._since
         usual = statistics.median(self._gaps) if self._gaps else 0.0
-        stands = still > max(self.patience, _USUAL * usual)
+        stands = now > 0.0 and still > max(self.patience, _USUAL * usual)  # at 0 it has not begun
         self.problem = f"the clock has stood still at {now:.3f} s for {still:.1f} s of real time" if stands else ""
         return self.problem

@@ -22,6 +22,11 @@ def test_a_clock_that_has_not_moved_for_longer_than_its_patience_stands_still_un
     assert clock.observe(5.96, 102.1) == clock.problem == ""
 
 
+def test_a_clock_that_has_not_begun_does_not_stand_still() -> None:
+    clock = StandingClock(1.0)
+    assert clock.observe(0.0, 10.0) == clock.observe(0.0, 100.0) == ""
+
+
 def test_a_slow_simulation_whose_clock_moves_seldom_does_not_stand_still() -> None:
     clock, steady = StandingClock(1.0), 0.0
     for step in range(10):
