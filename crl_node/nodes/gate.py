@@ -187,8 +187,9 @@ class Gate(ManagedNode):
         self._answered.append(command.stamp)
         if self._stream is None:
             start, trajectory = outgoing or (command.stamp, None)
-            trajectory = trajectory and trajectory.lasting(_LASTING)
-            self._output.publish(convert.trajectory_to_message(trajectory, start, frame))
+            if trajectory is not None or self.params.lockstep:  # there the tick waits for an answer
+                trajectory = trajectory and trajectory.lasting(_LASTING)
+                self._output.publish(convert.trajectory_to_message(trajectory, start, frame))
         elif outgoing is None:
             self._stream.stop()
         else:
