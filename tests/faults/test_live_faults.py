@@ -17,6 +17,7 @@ pytest.importorskip("crl_interfaces")
 
 from sensor_msgs.msg import Image, JointState
 
+from crl_node.arm.way import LONGEST
 from crl_node.bags.reader import BagReader
 from tests.conftest import node_starter
 from tests.support.faults import Relay
@@ -90,7 +91,7 @@ def test_a_camera_that_is_gone_makes_the_arm_hold_when_the_last_belief_is_too_ol
     held = live.first_hold_after(last + 0.15)
     live.says("planner", "no belief since")
     measured("camera gone -> hold, after the last picture", held - last)
-    assert held - last < 0.5 + 0.1 + 1e-6  # belief_max_age and 100 ms
+    assert held - last < 0.5 + 0.1 + LONGEST  # belief_max_age, 100 ms, and a hold begins a way to the controller later
     live.camera.spoil = lambda image: image
     live.until_moving_again()
 
@@ -179,7 +180,7 @@ def test_joint_states_that_stop_make_the_arm_hold(live: Live, measured: Any) -> 
     live.says("gate", "joint states are")
     live.joints.spoil = lambda state: state
     measured("joint states gone -> hold, after the last of them", held - last)
-    assert held - last <= 0.25 + 0.15  # the clock comes with the joint states, every 0.05 s
+    assert held - last <= 0.25 + 0.1 + LONGEST  # the clock comes with the joint states, every 0.05 s
     live.until_moving_again()
 
 
