@@ -54,6 +54,7 @@ class Gate(ManagedNode):
         self._standing = StandingClock(self.params.clock_patience)
         self._logged: dict[str, float] = {}  # reason -> steady s
         self._last_problem = ""
+        self._slowest = 0.0  # s, from a command's judgement to the end of its sending
         self._ignored = 0  # commands that came while not active, or twice for one tick
 
     # -- lifecycle ------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ class Gate(ManagedNode):
             self._judge(message, stamp if np.isinf(newest) else newest)
 
     def _judge(self, message: CommandMessage, now: float) -> None:
-        stamp = stamp_to_seconds(message.header.stamp)
+        begun, stamp = self._steady_seconds(), stamp_to_seconds(message.header.stamp)
         self._look_at_clock()
         try:
             command = convert.command_from_message(message)
@@ -174,6 +175,7 @@ class Gate(ManagedNode):
         if not verdict.accepted:
             self._complain(verdict.reason, verdict.sentence)
         self._send(verdict.executed)
+        self._slowest = max(self._slowest, self._steady_seconds() - begun)
 
     # -- output ---------------------------------------------------------------------------------------------------
 
@@ -322,6 +324,7 @@ class Gate(ManagedNode):
             "command_age_s": f"{command_age:.3f}",
             "joint_states_age_s": f"{joints_age:.3f}",
             "way_to_the_controller_s": f"{logic.way.at(now):.3f}",
+            "slowest_answer_s": f"{self._slowest:.3f}",
             "following_error_rad": f"{logic.following.error:.4f}",
             "foreign": logic.foreign,
             "clock_jumps": logic.clock_jumps,
