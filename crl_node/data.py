@@ -119,6 +119,7 @@ class Posterior:
     term_length: NDArray[np.float32]  # [P] m
     term_probability: NDArray[np.float32]  # [P] inclusion probability
     weight_mean: NDArray[np.float32]  # [P] posterior mean, averaged over structures
+    weight_variance: NDArray[np.float32]  # [P] given that the term is in and given all other weights of its set
     weight_set_mean: NDArray[np.float32]  # [K, P] mean given particle k's term set, 0 if excluded
     weight_sample: NDArray[np.float32]  # [K, P] a draw given particle k's term set, 0 if excluded
     particle_log_weight: NDArray[np.float32]  # [K] nats, normalised

@@ -41,6 +41,7 @@ def check(posterior: Posterior, *, terms: int = PLANNER_TERMS, particles: int = 
     shapes = {
         "slot_ids": (s,), "slot_extent": (s,), "term_kind": (p,), "term_target": (p,),
         "term_parent": (p,), "term_length": (p,), "term_probability": (p,), "weight_mean": (p,),
+        "weight_variance": (p,),
         "weight_set_mean": (k, p), "weight_sample": (k, p), "particle_log_weight": (k,),
         "noise_std": (s, 2, 2), "wall": (4,),
     }  # fmt: skip
@@ -65,6 +66,8 @@ def check(posterior: Posterior, *, terms: int = PLANNER_TERMS, particles: int = 
             )
     if not np.isfinite(posterior.dt) or posterior.dt <= 0:
         raise PosteriorError(f"posterior version {posterior.version}: dt is {posterior.dt} s, must be > 0")
+    if (posterior.weight_variance < 0).any():
+        raise PosteriorError(f"posterior version {posterior.version}: 'weight_variance' must be >= 0")
     if (posterior.noise_std <= 0).any():
         raise PosteriorError(f"posterior version {posterior.version}: 'noise_std' must be > 0")
     actual = posterior_hash(posterior)

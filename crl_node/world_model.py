@@ -274,6 +274,7 @@ class WorldModel:
                 term_length=chosen.length,
                 term_probability=chosen.probability,
                 weight_mean=chosen.mean,
+                weight_variance=chosen.variance,
                 weight_set_mean=chosen.set_mean,
                 weight_sample=chosen.sample,
                 particle_log_weight=np.full(PARTICLES, -np.log(PARTICLES), np.float32),

@@ -111,6 +111,7 @@ def to_posterior(message: Any) -> Posterior:
         term_length=array("term_length", np.float32, p),
         term_probability=array("term_probability", np.float32, p),
         weight_mean=array("weight_mean", np.float32, p),
+        weight_variance=array("weight_variance", np.float32, p),
         weight_set_mean=array("weight_set_mean", np.float32, k, p),
         weight_sample=array("weight_sample", np.float32, k, p),
         particle_log_weight=array("particle_log_weight", np.float32, k),

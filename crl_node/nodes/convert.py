@@ -135,6 +135,7 @@ _POSTERIOR_FIELDS: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "term_length": ("<f4", ("P",)),
     "term_probability": ("<f4", ("P",)),
     "weight_mean": ("<f4", ("P",)),
+    "weight_variance": ("<f4", ("P",)),
     "weight_set_mean": ("<f4", ("K", "P")),
     "weight_sample": ("<f4", ("K", "P")),
     "particle_log_weight": ("<f4", ("K",)),

@@ -24,6 +24,7 @@ class PlannerTerms:
     length: np.ndarray  # [P] float32, m
     probability: np.ndarray  # [P] float32
     mean: np.ndarray  # [P] float32
+    variance: np.ndarray  # [P] float32
     set_mean: np.ndarray  # [K, P] float32
     sample: np.ndarray  # [K, P] float32
 
@@ -51,7 +52,8 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
     p, k = PLANNER_TERMS, PARTICLES
     out = PlannerTerms(
         np.zeros(p, np.int32), np.zeros(p, np.int32), np.full(p, -1, np.int32), np.zeros(p, np.float32),
-        np.zeros(p, np.float32), np.zeros(p, np.float32), np.zeros((k, p), np.float32), np.zeros((k, p), np.float32),
+        np.zeros(p, np.float32), np.zeros(p, np.float32), np.zeros(p, np.float32), np.zeros((k, p), np.float32),
+        np.zeros((k, p), np.float32),
     )  # fmt: skip
     representative: dict[tuple[int, int, int], int] = {}
     chosen = set()
@@ -62,6 +64,7 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
         out.length[n] = lengths[i, f]
         out.probability[n] = np.clip(block.inclusion[i, f], 0.0, 1.0)
         out.mean[n] = block.mean[i, f]
+        out.variance[n] = block.given[i, f]
         out.set_mean[:, n] = block.set_mean[i, :, f]
         out.sample[:, n] = block.draw[i, :, f]
         chosen.add((number, i, f))

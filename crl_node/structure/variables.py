@@ -44,7 +44,7 @@ class NoisePrior:
 MOTION_NOISE = NoisePrior(std=(0.0015, 0.008), rows=20.0, floor=0.001)
 BRIGHTNESS_NOISE = NoisePrior(std=(0.05, 0.10), rows=10.0, floor=0.03)
 
-_SUMMARY = ("inclusion", "mean", "std", "set_mean", "draw", "best", "edge", "noise", "shares")
+_SUMMARY = ("inclusion", "mean", "std", "given", "set_mean", "draw", "best", "edge", "noise", "shares")
 #: Came later: a checkpoint without them is read, they are filled again with each variable's next refresh.
 _INTERVALS = ("share_low", "share_high", "tail_scale")
 
@@ -67,6 +67,7 @@ class Variables:
         self.inclusion = np.zeros((MAX_SLOTS, size))
         self.mean = np.zeros((MAX_SLOTS, size))  # averaged over structures
         self.std = np.tile(columns.prior_std, (MAX_SLOTS, 1))  # given that the term is in
+        self.given = np.tile(np.square(columns.prior_std), (MAX_SLOTS, 1))  # variance given all other weights
         self.set_mean = np.zeros((MAX_SLOTS, PARTICLES, size))
         self.draw = np.zeros((MAX_SLOTS, PARTICLES, size))
         self.best = np.zeros((MAX_SLOTS, size), bool)
@@ -91,6 +92,8 @@ class Variables:
         self.inclusion[slot] = engine.inclusion()
         self.experience.record(slot, self.inclusion[slot], log_prior_odds)
         self.mean[slot], self.std[slot] = engine.weights()
+        # 1 / Lambda_pp: the same in every set that holds the term.
+        self.given[slot] = np.square(self.columns.prior_std) / np.diagonal(problem.precision)
         for parent in range(MAX_SLOTS):
             self.edge[slot, parent] = engine.any_inclusion(self.columns.parent == parent)
         self._draw(slot, engine, rng)
@@ -128,6 +131,7 @@ class Variables:
         for array in (self.inclusion, self.mean, self.best, self.experience.inclusion):
             array[slot, column] = 0
         self.std[slot, column] = self.columns.prior_std[column]
+        self.given[slot, column] = np.square(self.columns.prior_std[column])
         self.set_mean[slot, :, column] = 0.0
         self.draw[slot, :, column] = 0.0
         self.experience.own[slot, column] = True
@@ -239,6 +243,8 @@ class Variables:
             array[:, own] = 0
         self.set_mean[:, :, own] = 0.0
         self.draw[:, :, own] = 0.0
+        self.given[slot] = np.square(self.columns.prior_std)
+        self.given[:, own] = np.square(self.columns.prior_std[own])
         self.noise[slot] = self.noise_prior.std
         self.shares[slot] = 0.0, 0.0, 1.0
         self.share_low[slot], self.share_high[slot], self.tail_scale[slot] = 0.0, 1.0, np.exp(dense.LOG_PRIOR)

@@ -46,6 +46,7 @@ def random_posterior(seed: int, *, slots: int = 7, version: int = 3, scale: floa
             term_length=rng.uniform(0.04, 0.12, p).astype(np.float32),
             term_probability=rng.random(p).astype(np.float32),
             weight_mean=(np.exp(log_weight) @ set_mean).astype(np.float32),
+            weight_variance=rng.uniform(0, 0.02, p).astype(np.float32),
             weight_set_mean=set_mean.astype(np.float32),
             weight_sample=(set_mean + rng.normal(0, 0.1, (k, p)) * (set_mean != 0)).astype(np.float32),
             particle_log_weight=log_weight.astype(np.float32),
@@ -68,7 +69,7 @@ def empty_posterior(*, version: int = 1, slots: int = 3) -> Posterior:
             version=version, step=base.step, dt=base.dt, slot_ids=base.slot_ids,
             slot_extent=np.full(MAX_SLOTS, 0.03, np.float32), term_kind=kind, term_target=np.zeros(p, np.int32),
             term_parent=parent, term_length=np.zeros(p, np.float32), term_probability=probability,
-            weight_mean=weight, weight_set_mean=np.tile(weight, (k, 1)), weight_sample=np.tile(weight, (k, 1)),
+            weight_mean=weight, weight_variance=np.zeros(p, np.float32), weight_set_mean=np.tile(weight, (k, 1)), weight_sample=np.tile(weight, (k, 1)),
             particle_log_weight=np.full(k, -np.log(k), np.float32),
             noise_std=np.full((MAX_SLOTS, 2, 2), 0.005, np.float32), wall=base.wall, hash="",
         )
@@ -83,12 +84,13 @@ def with_term(
     arrays = {
         name: np.array(getattr(posterior, name))
         for name in ("term_kind", "term_target", "term_parent", "term_length", "term_probability", "weight_mean",
-                     "weight_set_mean", "weight_sample")
+                     "weight_variance", "weight_set_mean", "weight_sample")
     }  # fmt: skip
     arrays["term_kind"][row], arrays["term_target"][row] = kind, target
     arrays["term_parent"][row], arrays["term_length"][row] = parent, length
     arrays["term_probability"][row] = 0.5 if between else 1.0
     arrays["weight_mean"][row] = weights.mean()
+    arrays["weight_variance"][row] = 0.0 if between else weights.var()
     arrays["weight_sample"][:, row] = weights
     arrays["weight_set_mean"][:, row] = weights if between else weights.mean()
     return sealed(Posterior(**{**posterior.__dict__, **arrays}))

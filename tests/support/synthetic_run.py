@@ -245,7 +245,8 @@ def _posterior(m: Messages, t: float, p: Posterior) -> Any:
         name: np.ascontiguousarray(getattr(p, name)).reshape(-1)
         for name in (
             "slot_ids", "slot_extent", "term_kind", "term_target", "term_parent", "term_length", "term_probability",
-            "weight_mean", "weight_set_mean", "weight_sample", "particle_log_weight", "noise_std", "wall",
+            "weight_mean", "weight_variance", "weight_set_mean", "weight_sample", "particle_log_weight", "noise_std",
+            "wall",
         )
     }  # fmt: skip
     return m.make(
