@@ -77,63 +77,59 @@ class InformationGraph(nn.Module):
         return (off.dot(off) < m.shade).float()
 
     def learn(
-        self, s: State, z_next: Vec, step: Vec, ahead: Vec, phi: Vec, discount: Tensor, m: Model
+        self, s: State, last: State, moved: Vec, ahead: Vec, phi: Vec, discount: Tensor, m: Model, steps: int
     ) -> tuple[State, Tensor]:
-        """The state after a step with its worth added, and the features of the light terms [L, N].
+        """The state after a group of `steps` steps with their worth added, and the features of the light terms [L, N].
 
-        Adds the variance of the predicted change by its noise: within a term set and between sets, per slot, of its
-        motion (one weight moves it in x and y: both axes tell of it) and of its brightness. What these sums are worth
-        is counted when it comes: `discount` [1] times what this step adds.
+        `s` is the state before the group, `last` before its last step, in which slots moved by `moved`; that step's
+        `ahead` and `phi` stand for the group. Adds the information about every weight (one weight moves a slot in x
+        and y: both axes tell of it) and the variance of the predicted change between term sets, by the noise. What
+        these sums are worth is counted when it comes: `discount` [1], the group's mean, times what the group adds.
         """
-        z = Vec(s.x, s.y)
-        both = Vec(torch.cat([ahead.x, z.x], 1), torch.cat([ahead.y, z.y], 1))  # anticipated, then now
+        now = Vec(last.x, last.y)
+        both = Vec(torch.cat([ahead.x, s.x], 1), torch.cat([ahead.y, s.y], 1))  # anticipated, then as it was
         pairs, nearest = self.contact(both, m)
         bright = self.glow(s.light, torch.cat([nearest, rows(pairs, m.light_pair)]), m)
         flash = m.light_weights @ bright
         light = (s.light + flash).clamp(0.0, 1.0)
 
-        unseen = self.hidden(z, m)
+        unseen = self.hidden(now, m)
         # A fast tip is on a thing before it was ever beside it, and what a spring pulls moves without being touched.
-        fastest = torch.maximum(s.vx * s.vx + s.vy * s.vy, step.dot(step))
+        fastest = torch.maximum(last.vx * last.vx + last.vy * last.vy, moved.dot(moved))
         closest = torch.minimum(*nearest.chunk(2, 1))
         touching = ((fastest > MOVING**2) | (closest < CONTACT_REACH**2)).float()
         # A lamp is not touched when it is switched: what is to change has the noise of contact, as in learning.
         switched = torch.maximum(touching, (flash.abs() > SWITCHING_STEP).float())
-        noise = m.noise + m.noise_more * torch.stack([touching, switched])  # [2, S, N]
         # Nothing is learned from what cannot be seen; where the body is the joints tell.
-        precision = m.exists * (1.0 - unseen * m.thing) / noise
+        seen = (1.0 - unseen * m.thing) * (steps / self.shape.look)
+        precision = (m.precision + m.precision_more * torch.stack([touching, switched])) * seen  # [2, S, N]
+        precision = precision.flatten(0, 1)  # [V, N]
 
-        def variance(spread: Tensor, summed: Tensor, features: Tensor) -> Tensor:
-            """[2, S, N]: of what each slot is predicted to do, within term sets and between them."""
-            return summed @ ((spread @ features) * features)
-
-        ratio = torch.stack([
-            variance(m.spread, m.summed, phi.x) + variance(m.spread, m.summed, phi.y),
-            variance(m.light_spread, m.light_summed, bright),
-        ])  # fmt: skip
-        ratio = s.ratio + (ratio * precision[:, None]).clamp(min=0.0)
-        known = self.known(ratio, m)
-        off = z_next.minus(m.goal)
+        told = s.told + torch.cat([phi.dot(phi), bright * bright]) * (m.variance @ precision)
+        varies = Vec(m.spread @ phi.x, m.spread @ phi.y).dot(phi)
+        varies = m.summed @ torch.cat([varies, (m.light_spread @ bright) * bright])
+        between = s.between + (varies * precision).clamp(min=0.0)
+        known = self.known(told, between, m)
+        z = now.plus(moved)
+        off = z.minus(m.goal)
         distance = (off.dot(off)).sqrt()
-        tip = step.part(0, 1)
         return State(
-            z_next.x, z_next.y, step.x, step.y, light, ratio, known, s.worth + (known - s.known) * discount,
-            torch.maximum(s.seen, (1.0 - unseen) * discount), s.far + (m.goal_weight @ distance) * discount,
-            s.way + tip.dot(tip).sqrt(),
+            z.x, z.y, moved.x, moved.y, light, told, between, known, s.worth + (known - s.known) * discount,
+            torch.maximum(s.seen, (1.0 - unseen) * discount), s.far + (m.goal_weight @ distance) * (steps * discount),
         ), bright  # fmt: skip
 
     @staticmethod
-    def known(ratio: Tensor, m: Model) -> Tensor:
-        """Structure and parameters [2, N] nats that the sums `ratio` [2, 2, S, N] tell.
+    def known(told: Tensor, between: Tensor, m: Model) -> Tensor:
+        """Structure and parameters [2, N] nats that the sums `told` [R, N] and `between` [V, N] tell.
 
-        parameters = sum 1/2 log(1 + sum_h within / sigma^2); structure = sum 1/2 log(1 + sum_h (within +
-        between) / sigma^2) - parameters, never above the particles' entropy (MacKay 1992, eq. 3.7, moment
-        matched over particles). Sums run over slots, motion and brightness.
+        A term that is in with probability r, whose weight has variance v given all others of its set, is worth
+        r/2 log(1 + v a) of parameters, a = sum_h |phi|^2 / sigma^2 (MacKay 1992, eq. 3.7, without the weights'
+        correlations). A variable whose term sets predict changes of variance B between them and W within them, in
+        noises, is worth H (1 - exp(-B / (2 H (1 + W)))) of structure: exact for weak evidence, and never above the
+        entropy H of its term sets. docs/information.md compares both with exact values.
         """
-        within, between = ratio.unbind(1)  # [2, S, N]
-        parameters = 0.5 * torch.log1p(within).sum((0, 1))
-        both = 0.5 * torch.log1p(within + between).sum((0, 1))
-        return torch.stack([torch.minimum((both - parameters).clamp(min=0.0), m.entropy), parameters])
+        doubt = torch.exp(m.doubt * between / (1.0 + m.held @ told))
+        return torch.cat([m.entropy @ (1.0 - doubt), m.half_share @ torch.log1p(told)])
 
     def gain(self, x: dict[str, Tensor], begin: State, s: State, m: Model) -> Tensor:
         """Expected information gain by part [3, N] nats, from the states before and after the roll-out.

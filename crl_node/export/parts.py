@@ -85,7 +85,11 @@ class TermRows(NamedTuple):
 
 
 class Model(NamedTuple):
-    """The posterior and the settings in the form a step needs, computed once per call. L light terms."""
+    """The posterior and the settings in the form a step needs, computed once per call.
+
+    L light terms. What is learned is counted for V = 2 S variables, the motion of each slot and then the brightness of
+    each, by R = P + L rows: all terms for motion, then the light terms.
+    """
 
     # motion
     target: Tensor  # [P] slot index
@@ -113,14 +117,16 @@ class Model(NamedTuple):
     light_weights: Tensor  # [S, L] mean weight at the target's row
     # information
     apart: Tensor  # [pairs, S] difference of two slots in units of the sum of their extents
-    spread: Tensor  # [2, P, P] covariance of weights of one target: within term sets, between them
-    summed: Tensor  # [S, P] 1 at each motion term's target
-    light_spread: Tensor  # [2, L, L]
-    light_summed: Tensor  # [S, L]
-    noise: Tensor  # [2, S, 1] variance of a step's change out of contact, of an axis [m^2] and of brightness [1]
-    noise_more: Tensor  # [2, S, 1] what is added to it in contact
-    entropy: Tensor  # [] nats, of the particles
-    exists: Tensor  # [S, 1] 0 or 1
+    spread: Tensor  # [P, P] covariance of weights of one target between term sets
+    light_spread: Tensor  # [L, L]
+    summed: Tensor  # [V, R] 1 at the variable each row is about, less where it tells only once in a look
+    variance: Tensor  # [R, V] the same transposed, times the variance of the row's weight
+    held: Tensor  # [V, R] probability that the row's term is in, at its variable
+    half_share: Tensor  # [1, R] half of that probability
+    doubt: Tensor  # [V, 1] -1 / (2 entropy)
+    entropy: Tensor  # [1, V] nats, of the variable's own term sets
+    precision: Tensor  # [2, S, 1] 1 / variance of a look out of contact, of an axis [m^-2] and of brightness [1]
+    precision_more: Tensor  # [2, S, 1] what is added to it in contact (negative)
     thing: Tensor  # [S, 1] 0 for the body, else 1
     camera: Vec  # [1, 1] m
     shadow: Tensor  # [] length of the arm's shadow per distance of the tip from the camera
@@ -130,23 +136,23 @@ class Model(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a step hands to the next."""
+    """What a group of steps hands to the next; see `Model` for V and R."""
 
     x: Tensor  # [S, N] m
     y: Tensor  # [S, N] m
     vx: Tensor  # [S, N] m per step
     vy: Tensor  # [S, N] m per step
     light: Tensor  # [S, N] brightness
-    ratio: Tensor  # [2, 2, S, N] variance by noise summed over steps: motion, brightness; within term sets, between
+    told: Tensor  # [R, N] information about each weight times its variance
+    between: Tensor  # [V, N] variance between term sets by noise, summed over steps
     known: Tensor  # [2, N] nats that it tells so far: structure, parameters
     worth: Tensor  # [2, N] the same with each step's part discounted
     seen: Tensor  # [S, N] discount of the first step in which the slot is in view
     far: Tensor  # [1, N] discounted worth of the distances to the goals [nats]
-    way: Tensor  # [1, N] m, of the tip
 
 
 class Trace(NamedTuple):
-    """What a step computed besides, for the tests."""
+    """What was computed besides, for the tests: at the last step of a group."""
 
     features: Vec  # [P, N] m per step
     light: Tensor  # [L, N] features of the light terms

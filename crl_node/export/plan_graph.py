@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crl_node.export.information import InformationGraph
 from crl_node.export.motion import MotionGraph
-from crl_node.export.parts import Model, State, Trace, Vec
+from crl_node.export.parts import Model, State, Trace, Vec, stacked
 from crl_node.export.spec import PlanShape, all_inputs
 from crl_node.export.tables import Tables
 
@@ -51,24 +51,46 @@ class PlanGraph(nn.Module):
         start = Population(actions, x["bonus"], torch.arange(self.shape.candidates))
         return self.tables.model(x), self.tables.begin(x), start
 
-    def step(self, s: State, action: Vec, discount: Tensor, m: Model) -> tuple[State, Trace]:
-        """One step of all roll-outs. `action` [1, N] m, the commanded displacement; `discount` [1]."""
-        z, v, ahead, phi = self.motion.move(s, action, m)
-        after, light = self.information.learn(s, z, v, ahead, phi, discount, m)
-        return after, Trace(phi, light)
+    def steps(self, s: State, actions: Vec, discount: Tensor, m: Model) -> tuple[State, Vec, Trace]:
+        """A group of g steps of all roll-outs and what they teach: the state, the tip's path [g, N] m, a trace.
 
-    @staticmethod
-    def displacements(actions: Tensor, dt: Tensor) -> Vec:
-        """[N, H, 2] m/s -> [H, 1, N] m."""
-        moves = (actions * dt).permute(2, 1, 0).unsqueeze(2)
-        return Vec(moves[0], moves[1])
+        `actions` [g, N] m, the commanded displacements; `discount` [1], the group's mean.
+        """
+        count = len(actions.x)
+        here, tips = s, list[Vec]()
+        for h in range(count):
+            last = here
+            z, moved, ahead, phi = self.motion.move(last, actions.part(h, h + 1), m)
+            here = last._replace(x=z.x, y=z.y, vx=moved.x, vy=moved.y)
+            tips.append(z.part(0, 1))
+        after, light = self.information.learn(s, last, moved, ahead, phi, discount, m, count)
+        return after, stacked(*tips), Trace(phi, light)
 
-    def value(self, x: dict[str, Tensor], p: Population, begin: State, end: State, m: Model) -> Worth:
-        """Information and preference less effort."""
+    def displacements(self, actions: Tensor, dt: Tensor) -> list[Vec]:
+        """[N, H, 2] m/s -> groups of steps [G, look, N] m, and what is left of the horizon [1, rest, N] m."""
+        moves = (actions * dt).permute(2, 1, 0)
+        return [Vec(x, y) for x, y in zip(self.grouped(moves[0]), self.grouped(moves[1]), strict=True)]
+
+    def grouped(self, rows: Tensor) -> list[Tensor]:
+        """Rows [H, ...] of steps as groups [G, look, ...] and [1, rest, ...], either only if there are any."""
+        g, rest = divmod(self.shape.horizon, self.shape.look)
+        whole = g * self.shape.look
+        parts = [rows[:whole].reshape(g, self.shape.look, *rows.shape[1:])] if g else []
+        return parts + ([rows[None, whole:]] if rest else [])
+
+    def discounts(self, discount: Tensor) -> list[Tensor]:
+        """Means [G, 1] and [1, 1] of the discount [H] over the groups."""
+        return [part.mean(1, keepdim=True) for part in self.grouped(discount)]
+
+    def value(self, x: dict[str, Tensor], p: Population, begin: State, end: State, path: Vec, m: Model) -> Worth:
+        """Information and preference less effort. `path` [H, N] m: the tip after each step."""
         gain = self.information.gain(x, begin, end, m)
         preference = self.information.preference(x, begin, end, m)
         change = (p.actions[:, 1:] - p.actions[:, :-1]).pow(2).sum((1, 2))
-        cost = x["effort"][0] * end.way[0] + x["effort"][1] * change
+        before = stacked(Vec(begin.x, begin.y).part(0, 1), path.part(0, -1))
+        step = path.minus(before)
+        way = step.dot(step).sqrt().sum(0)
+        cost = x["effort"][0] * way + x["effort"][1] * change
         return Worth(gain.sum(0) - cost + p.bonus + preference, gain.T, preference)
 
     @staticmethod
@@ -106,25 +128,27 @@ class PlanGraph(nn.Module):
         """The inputs by name."""
         return {t.name: value for t, value in zip(all_inputs(self.shape), values, strict=True)}
 
-    def roll(self, x: dict[str, Tensor], p: Population, begin: State, m: Model) -> tuple[list[State], list[Trace]]:
-        """The states after each step, and what the steps computed besides."""
-        moves = self.displacements(p.actions, x["dt"])
-        states, traces = [begin], list[Trace]()
-        for h in range(self.shape.horizon):
-            state, trace = self.step(states[-1], Vec(moves.x[h], moves.y[h]), x["discount"][h : h + 1], m)
-            states.append(state)
-            traces.append(trace)
-        return states[1:], traces
+    def roll(
+        self, x: dict[str, Tensor], p: Population, begin: State, m: Model
+    ) -> tuple[list[State], Vec, list[Trace]]:
+        """The states after each group of steps, the tip's path [H, N] m, and what was computed besides."""
+        states, tips, traces = [begin], list[Vec](), list[Trace]()
+        for moves, discounts in zip(self.displacements(p.actions, x["dt"]), self.discounts(x["discount"]), strict=True):
+            for k in range(len(discounts)):
+                state, tip, trace = self.steps(states[-1], Vec(moves.x[k], moves.y[k]), discounts[k], m)
+                states.append(state)
+                tips.append(tip)
+                traces.append(trace)
+        return states[1:], stacked(*tips), traces
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         """iCEM (Pinneri et al. 2020) from `proposals`: evaluate, keep elites, resample around them."""
         x = self.named(*values)
         m, begin, population = self.prepare(x)
-        states, _ = self.roll(x, population, begin, m)
-        first = worth = self.value(x, population, begin, states[-1], m)
+        states, path, _ = self.roll(x, population, begin, m)
+        first = worth = self.value(x, population, begin, states[-1], path, m)
         for i in range(1, self.shape.iterations):
             population = self.refine(x, population, worth.scores, i)
-            states, _ = self.roll(x, population, begin, m)
-            worth = self.value(x, population, begin, states[-1], m)
-        path = Vec(*(torch.cat([getattr(s, axis)[:1] for s in states]) for axis in "xy"))
+            states, path, _ = self.roll(x, population, begin, m)
+            worth = self.value(x, population, begin, states[-1], path, m)
         return self.choose(x, population, worth, first, path)

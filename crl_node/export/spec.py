@@ -42,6 +42,8 @@ class PlanShape:
     horizon: int = 30
     iterations: int = 3
     elites: int = 8
+    #: What a roll-out teaches is counted at every `look`-th step, as if the steps before it were like it.
+    look: int = 3
     #: How many terms may have the body as their target (they are evaluated first, on their own).
     body_terms: int = 24
     #: How many terms of brightness take part in a plan, the most influential first.
@@ -53,7 +55,7 @@ class PlanShape:
                 f"plan shape: {self.elites} elites of {self.candidates} candidates; "
                 "there must be at least one elite and more candidates than elites"
             )
-        if min(self.horizon, self.iterations, self.slots, self.terms, self.particles) < 1:
+        if min(self.horizon, self.iterations, self.slots, self.terms, self.particles, self.look) < 1:
             raise ValueError(f"plan shape: every size must be at least 1, received {self}")
         if max(self.body_terms, self.light_terms) > self.terms:
             raise ValueError(
@@ -61,6 +63,12 @@ class PlanShape:
             )
         if self.slots < 2:
             raise ValueError(f"plan shape: {self.slots} slots; the tip and one thing are the least")
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """How many steps lie before each look: `look` each, what is left of the horizon before the last."""
+        whole, rest = divmod(self.horizon, self.look)
+        return (self.look,) * whole + (rest,) * (rest > 0)
 
     @property
     def name(self) -> str:
@@ -90,7 +98,9 @@ def learned_inputs(n: PlanShape) -> tuple[Tensor, ...]:
         Tensor("term_target", "int32", (p,), "slot index that changes"),
         Tensor("term_parent", "int32", (p,), "slot index that acts, -1 none, -2 the motor command", -1),
         Tensor("term_length", "float32", (p,), "contact radius or rest length [m]"),
+        Tensor("term_probability", "float32", (p,), "probability that the term is in"),
         Tensor("weight_mean", "float32", (p,), "posterior mean weight, averaged over structures"),
+        Tensor("weight_variance", "float32", (p,), "given that the term is in and all other weights of its set"),
         Tensor("weight_set_mean", "float32", (k, p), "mean weight given particle k's term set, 0 if excluded"),
         Tensor("weight_sample", "float32", (k, p), "a draw given particle k's term set, 0 if excluded"),
         Tensor("particle_log_weight", "float32", (k,), "log weight of each particle [nats]"),
@@ -198,7 +208,9 @@ def posterior_values(posterior: Posterior) -> Values:
         "term_target": np.array(posterior.term_target, np.int32),
         "term_parent": np.array(posterior.term_parent, np.int32),
         "term_length": np.array(posterior.term_length, np.float32),
+        "term_probability": np.array(posterior.term_probability, np.float32),
         "weight_mean": np.array(posterior.weight_mean, np.float32),
+        "weight_variance": np.array(posterior.weight_variance, np.float32),
         "weight_set_mean": np.array(posterior.weight_set_mean, np.float32),
         "weight_sample": np.array(posterior.weight_sample, np.float32),
         "particle_log_weight": np.array(posterior.particle_log_weight, np.float32),

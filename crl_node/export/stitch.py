@@ -162,14 +162,20 @@ class Stitcher:
         self.prepare = trace(graph, "prepare", lambda x: graph.prepare(x), {"x": x})
         m, begin, p = self.prepare.result
         self.moves = trace(graph, "moves", graph.displacements, {"actions": p.actions, "dt": x["dt"]})
-        action = Vec(self.moves.result.x[0], self.moves.result.y[0])
+        self.discounts = trace(graph, "discounts", graph.discounts, {"discount": x["discount"]})
 
-        def step(s: Any, action: Vec, discount: Tensor, m: Any) -> Any:
-            after, _ = graph.step(s, action, discount, m)
-            return after, Vec(after.x[:1], after.y[:1])
+        def steps(s: Any, action: Vec, discount: Tensor, m: Any) -> Any:
+            return graph.steps(s, action, discount, m)[:2]
 
-        self.step = trace(graph, "step", step, {"s": begin, "action": action, "discount": x["discount"][:1], "m": m})
-        self.value = trace(graph, "value", graph.value, {"x": x, "p": p, "begin": begin, "end": begin, "m": m})
+        #: One for the whole groups of steps, one for what is left of the horizon, where there are such.
+        self.steps = [
+            trace(graph, f"steps{i}", steps, {"s": begin, "action": Vec(part.x[0], part.y[0]), "discount": d[0], "m": m})
+            for i, (part, d) in enumerate(zip(self.moves.result, self.discounts.result, strict=True))
+        ]
+        path = Vec(*(torch.zeros(shape.horizon, shape.candidates) for _ in "xy"))
+        self.value = trace(
+            graph, "value", graph.value, {"x": x, "p": p, "begin": begin, "end": begin, "path": path, "m": m}
+        )
         worth = self.value.result
 
         def refine(i: int) -> Callable[..., Any]:
@@ -179,21 +185,38 @@ class Stitcher:
             trace(graph, f"refine{i}", refine(i), {"x": x, "p": p, "scores": worth.scores})
             for i in range(1, shape.iterations)
         ]
-        path = Vec(*(torch.zeros(shape.horizon, shape.candidates) for _ in "xy"))
         self.choose = trace(
             graph, "choose", graph.choose, {"x": x, "p": p, "worth": worth, "first": worth, "path": path}
         )
 
-    def _steps(self, sheet: Sheet, state: Names, moves: Names, model: Names) -> tuple[Names, Names]:
-        """The roll-out as one Scan: (state after it, the tip's path)."""
-        inner, begin, row = sheet.inner(), self.prepare.result[1], (1, self.shape.candidates)
+    def _roll(self, sheet: Sheet, build: str, state: Names, moves: Names, model: Names) -> tuple[Names, Names]:
+        """A roll-out: (state after it, the tip's path). `moves` names displacements and discounts of the groups."""
+        parts: dict[str, list[str]] = {"path.x": [], "path.y": []}
+        for i, discounts in enumerate(self.discounts.result):
+            mine = {f"action.{axis}": moves[f"action.{i}.{axis}"] for axis in "xy"}
+            mine["discount"] = moves[f"discount.{i}"]
+            if build == "scan" and len(discounts) > 1:
+                state, path = self._scanned(sheet, i, state, mine, model)
+            else:
+                state, path = self._unrolled(sheet, i, len(discounts), state, mine, model)
+            for k, names in path.items():
+                parts[k] += names
+        joined = {k: sheet.node("Concat", n, axis=0)[0] if len(n) > 1 else n[0] for k, n in parts.items()}
+        return state, joined
+
+    def _scanned(
+        self, sheet: Sheet, i: int, state: Names, moves: Names, model: Names
+    ) -> tuple[Names, dict[str, list[str]]]:
+        """The groups of size number `i` as one Scan."""
+        inner, begin = sheet.inner(), self.prepare.result[1]
+        row = (self.shape.looks[0], self.shape.candidates)
         leaves = {k: tuple(v.shape) for k, v in zip(leaf_names({"s": begin}), begin, strict=True)}
         scanned = {"action.x": row, "action.y": row, "discount": (1,)}
         entries = {name: inner.fresh() for name in (*leaves, *scanned)}
-        out = inner.place(self.step, {**model, **entries})
+        out = inner.place(self.steps[i], {**model, **entries})
         after, path = _given("s", out, "out.0"), _given("path", out, "out.1")
         body = helper.make_graph(
-            inner.nodes, "step",
+            inner.nodes, "steps",
             [_float(entries[k], size) for k, size in {**leaves, **scanned}.items()],
             [_float(after[k], size) for k, size in leaves.items()] + [_float(name, row) for name in path.values()],
         )  # fmt: skip
@@ -201,26 +224,26 @@ class Stitcher:
             "Scan", [*(state[k] for k in leaves), *(moves[k] for k in scanned)], len(leaves) + len(path), body=body,
             num_scan_inputs=len(scanned),
         )  # fmt: skip
-        flat = onnx.numpy_helper.from_array(torch.tensor([self.shape.horizon, -1]).numpy(), "shape")
+        flat = onnx.numpy_helper.from_array(np.array([-1, self.shape.candidates]), "shape")
         shape = sheet.constant("path/shape", flat)
         return (
             dict(zip(leaves, names, strict=False)),
-            {k: sheet.node("Reshape", [n, shape])[0] for k, n in zip(path, names[len(leaves) :], strict=True)},
+            {k: sheet.node("Reshape", [n, shape]) for k, n in zip(path, names[len(leaves) :], strict=True)},
         )
 
-    def _unrolled(self, sheet: Sheet, state: Names, moves: Names, model: Names) -> tuple[Names, Names]:
-        """The same with every step written out."""
+    def _unrolled(
+        self, sheet: Sheet, i: int, count: int, state: Names, moves: Names, model: Names
+    ) -> tuple[Names, dict[str, list[str]]]:
+        """The same with every one of the `count` groups written out."""
         path: dict[str, list[str]] = {"path.x": [], "path.y": []}
-        for h in range(self.shape.horizon):
-            index = sheet.constant(f"step/{h}", onnx.numpy_helper.from_array(torch.tensor(h).numpy(), "h"))
-            row = sheet.constant(f"row/{h}", onnx.numpy_helper.from_array(torch.tensor([h]).numpy(), "h"))
-            here = {k: sheet.node("Gather", [moves[k], index], axis=0)[0] for k in ("action.x", "action.y")}
-            here["discount"] = sheet.node("Gather", [moves["x.discount"], row], axis=0)[0]
-            out = sheet.place(self.step, {**model, **state, **here})
+        for g in range(count):
+            index = sheet.constant(f"group/{g}", onnx.numpy_helper.from_array(np.array(g), "g"))
+            here = {k: sheet.node("Gather", [name, index], axis=0)[0] for k, name in moves.items()}
+            out = sheet.place(self.steps[i], {**model, **state, **here})
             state = _given("s", out, "out.0")
             for k, name in _given("path", out, "out.1").items():
                 path[k].append(name)
-        return state, {k: sheet.node("Concat", names, axis=0)[0] for k, names in path.items()}
+        return state, path
 
     def model(self, build: str) -> onnx.ModelProto:
         """The whole plan as one graph, `scan` or `unrolled`."""
@@ -230,19 +253,16 @@ class Stitcher:
         out = sheet.place(self.prepare, x)
         model, begin, p = _given("m", out, "out.0"), _given("begin", out, "out.1"), _given("p", out, "out.2")
         state = {"s" + k[len("begin") :]: name for k, name in begin.items()}
-        column = onnx.numpy_helper.from_array(torch.tensor([self.shape.horizon, 1]).numpy(), "shape")
-        discount = sheet.node("Reshape", ["discount", sheet.constant("discount/shape", column)])[0]
+        discounts = _given("discount", sheet.place(self.discounts, {"discount": "discount"}))
         first: Names = {}
         worth: Names = {}
         for i in range(self.shape.iterations):
             if i:
                 p = _given("p", sheet.place(self.refine[i - 1], {**x, **p, "scores": worth["worth.scores"]}))
             moves = _given("action", sheet.place(self.moves, {"actions": p["p.actions"], "dt": "dt"}))
-            moves |= {"discount": discount, "x.discount": "discount"}
-            roll = self._steps if build == "scan" else self._unrolled
-            end, path = roll(sheet, state, moves, model)
+            end, path = self._roll(sheet, build, state, {**moves, **discounts}, model)
             ends = {"end" + k[1:]: name for k, name in end.items()}
-            worth = _given("worth", sheet.place(self.value, {**x, **p, **begin, **ends, **model}))
+            worth = _given("worth", sheet.place(self.value, {**x, **p, **begin, **ends, **path, **model}))
             first = first or {"first" + k[len("worth") :]: name for k, name in worth.items()}
         chosen = sheet.place(self.choose, {**x, **p, **worth, **first, **path})
         for tensor, name in zip(outputs(self.shape), chosen.values(), strict=True):

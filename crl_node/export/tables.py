@@ -14,6 +14,8 @@ from crl_node.export.spec import DEAD, RIM_MARGIN, PlanShape
 FAR = 50.0
 #: What length - distance is multiplied with to make a 0 or 1 of it [1/m].
 SHARP = 1e9
+#: Weights that differ by less are those of the same term set.
+SAME = 1e-6
 
 
 def _column(values: Tensor) -> Tensor:
@@ -61,24 +63,10 @@ class Tables(nn.Module):
             push=(body_terms.push - s).clamp(min=0),
         )
 
-        share = torch.softmax(x["particle_log_weight"], dim=0)[:, None]  # [K, 1]
-        within = x["weight_sample"] - x["weight_set_mean"]
-        between = x["weight_set_mean"] - (share * x["weight_set_mean"]).sum(0, keepdim=True)
-        motion = (1.0 - bright) * valid
-
-        def spread(rows: Tensor, counted: Tensor) -> Tensor:
-            same = is_target[:, rows].T @ is_target[:, rows] * _column(counted) * counted
-            return torch.stack([(d[:, rows] * share).T @ d[:, rows] * same for d in (within, between)])
-
-        every, lights = torch.arange(self.shape.terms), self.lights(x)
+        lights = self.lights(x)
         lit = (bright * valid)[lights]
-
-        def channels(motion: Tensor, light: Tensor) -> Tensor:
-            return torch.stack([motion, light])[:, :, None]
-
         e, wall, box, jams = _column(x["slot_extent"]), x["wall"], x["workspace"][:, None, None], x["jams"]
         rim = RIM_MARGIN * e[1:]
-        noise = x["noise_std"] ** 2
         camera, tool = x["camera"][:, None, None], x["tool"]
         return Model(
             target=target, room=torch.where(kind == int(TermKind.WALL), 0, target), terms=terms,
@@ -91,17 +79,52 @@ class Tables(nn.Module):
             **self._lights(kind[lights], target[lights], parent[lights]),
             light_weights=is_target[:, lights] * mean[lights] * lit,
             apart=self.information.apart(x["slot_extent"]),
-            spread=spread(every, motion), summed=is_target * motion,
-            light_spread=spread(lights, lit), light_summed=is_target[:, lights] * lit,
-            noise=channels(noise[:, 0, 0], noise[:, 0, 1]),
-            noise_more=channels(noise[:, 1, 0] - noise[:, 0, 0], noise[:, 1, 1] - noise[:, 0, 1]),
-            entropy=-(share * share.clamp(min=1e-30).log()).sum(), exists=_column(exists),
+            **self._doubts(x, is_target * (1.0 - bright) * valid, lights, is_target[:, lights] * lit),
+            **self._precision(x["noise_std"], exists),
             thing=_column((torch.arange(s) > 0).float()),
             camera=Vec(camera[0], camera[1]),
             shadow=tool[0:1] / (x["camera"][2:3] - tool[0:1]).clamp(min=1e-3),
             shade=(tool[1] + 0.5 * e).clamp(min=0.0) ** 2,
             goal=_vec(x["goal"]), goal_weight=(x["goal_weight"] * exists)[None, :],
         )  # fmt: skip
+
+    def _doubts(
+        self, x: dict[str, Tensor], motion: Tensor, lights: Tensor, light: Tensor
+    ) -> dict[str, Tensor]:
+        """What is not known. `motion` [S, P] and `light` [S, L] are 1 at the slot that each counted term is about."""
+        share = torch.softmax(x["particle_log_weight"], dim=0)[:, None]  # [K, 1]
+        off = x["weight_set_mean"] - (share * x["weight_set_mean"]).sum(0, keepdim=True)
+        lit = off[:, lights]
+        rows = torch.cat([torch.arange(self.shape.terms), lights])
+        about = torch.cat([nn.functional.pad(motion, (0, len(lights))), nn.functional.pad(light, (motion.shape[1], 0))])
+        # A switch is thrown once, however many steps a look stands for.
+        once = (x["term_kind"] == int(TermKind.TOGGLE_BY)).float()[rows]
+        summed = about * (1.0 - once * (1.0 - 1.0 / self.shape.look))
+        held = x["term_probability"][rows]
+        entropy = self.entropy(x["weight_set_mean"][:, rows], share, about)
+        return {
+            "spread": (off * share).T @ off * (motion.T @ motion), "light_spread": (lit * share).T @ lit * (light.T @ light),
+            "summed": summed, "variance": (summed * x["weight_variance"][rows]).T, "held": about * held,
+            "half_share": 0.5 * held[None, :], "doubt": _column(-0.5 / entropy.clamp(min=1e-6)),
+            "entropy": entropy[None, :],
+        }  # fmt: skip
+
+    @staticmethod
+    def entropy(set_mean: Tensor, share: Tensor, about: Tensor) -> Tensor:
+        """[V] nats, of the term sets of each variable: particles whose weights of its terms agree hold the same set.
+
+        `set_mean` [K, R], `share` [K, 1] of each particle, `about` [V, R] 1 where a row is about a variable.
+        """
+        k = len(share)
+        differ = ((set_mean[:, None] - set_mean[None]).abs() > SAME).float().reshape(k * k, -1)
+        same = ((about @ differ.T) < 0.5).float().reshape(-1, k, k)
+        likelihood = (same @ share)[:, :, 0]  # [V, K] of the set that particle k holds
+        return -(likelihood.clamp(min=1e-9).log() @ share)[:, 0]
+
+    def _precision(self, noise_std: Tensor, exists: Tensor) -> dict[str, Tensor]:
+        """1 / variance of what a look tells, which stands for `look` steps."""
+        free, contact = (self.shape.look * exists[:, None, None] / noise_std**2).permute(1, 2, 0).unsqueeze(3).unbind(0)
+        return {"precision": free, "precision_more": contact - free}
 
     def lights(self, x: dict[str, Tensor]) -> Tensor:
         """Rows [L] of the terms of brightness, those that can change most first."""
@@ -170,6 +193,6 @@ class Tables(nn.Module):
 
         return State(
             wide(z[:, 0:1]), wide(z[:, 1:2]), wide(v[:, 0:1]), wide(v[:, 1:2]), wide(_column(x["brightness"])),
-            torch.zeros(2, 2, s, n), torch.zeros(2, n), torch.zeros(2, n), torch.zeros(s, n), torch.zeros(1, n),
-            torch.zeros(1, n),
+            told=torch.zeros(self.shape.terms + self.shape.light_terms, n), between=torch.zeros(2 * s, n),
+            known=torch.zeros(2, n), worth=torch.zeros(2, n), seen=torch.zeros(s, n), far=torch.zeros(1, n),
         )  # fmt: skip

@@ -89,8 +89,8 @@ def test_structure_gain_of_two_possible_worlds_approaches_their_entropy_and_neve
     values = scene(with_term(empty_posterior(), 5, TermKind.DRIFT_X, 1, NO_PARENT, 0.0, weights, between=True))
     values["particle_log_weight"][:] = -np.log(K)
     values["noise_std"][:] = 1e-6
-    # Sixteen particles count as sixteen worlds: the clip is their own entropy.
-    assert gains(values)[0, 0] == pytest.approx(np.log(K), rel=1e-5)
+    # Sixteen particles, but this slot has two term sets only.
+    assert gains(values)[0, 0] == pytest.approx(np.log(2), rel=1e-5)
     values["particle_log_weight"][:] = -30.0
     values["particle_log_weight"][[0, K - 1]] = 0.0
     assert gains(values)[0, 0] == pytest.approx(np.log(2), rel=1e-3)

@@ -14,7 +14,7 @@ from crl_node.posterior import PARTICLES
 from tests.support.plan_inputs import empty_posterior, random_call, random_posterior, with_term
 
 #: With room for every term of a random posterior.
-SMALL = PlanShape(candidates=8, horizon=6, iterations=2, elites=3, light_terms=60)
+SMALL = PlanShape(candidates=8, horizon=6, iterations=2, elites=3, light_terms=60, look=1)
 
 
 def tensors(values: Values) -> dict[str, torch.Tensor]:
@@ -74,7 +74,7 @@ def test_rollout_and_features_agree_with_the_numpy_terms_over_several_steps(seed
     graph, x = PlanGraph(SMALL), tensors(values)
     with torch.no_grad():
         model, begin, population = graph.prepare(x)
-        states, traces = graph.roll(x, population, begin, model)
+        states, _, traces = graph.roll(x, population, begin, model)
     places = np.stack([np.stack([s.x.numpy(), s.y.numpy()], -1) for s in (begin, *states)])  # [H + 1, S, N, 2]
     phi = np.stack([np.stack([t.features.x.numpy(), t.features.y.numpy()], -1) for t in traces])  # [H, P, N, 2]
     light = np.stack([t.light.numpy() for t in traces])  # [H, L, N]
@@ -102,24 +102,35 @@ def test_gain_equals_the_formula_written_as_loops_over_slots_and_particles(seed:
     gains = run(SMALL, values)["proposal_gains"]
     share = np.exp(values["particle_log_weight"] - np.logaddexp.reduce(values["particle_log_weight"]))
     known = np.flatnonzero(values["exists"] > 0.5)
+    ok = (values["exists"][values["term_target"]] > 0.5) & (
+        (values["term_parent"] < 0) | (values["exists"][values["term_parent"]] > 0.5)
+    )
     for n in (1, 4):
         _, phi, contact = numpy_rollout(values, n, SMALL.horizon)
-        within, between = np.zeros((2, len(values["exists"]))), np.zeros((2, len(values["exists"])))
-        entropy = -float(share @ np.log(share))
+        told, between = np.zeros(len(values["term_target"])), np.zeros((2, len(values["exists"])))
         parameters = structure = 0.0
         before = np.zeros(2)
+        bright = values["term_kind"] >= 20
         for h in range(SMALL.horizon):
             for s in known:
                 mine = (values["term_target"] == s).astype(float)
                 for c in range(3):
                     sets = (values["weight_set_mean"] * mine) @ phi[h, :, c]
-                    draws = (values["weight_sample"] * mine) @ phi[h, :, c]
                     noise = float(values["noise_std"][s, int(contact[h, int(c == 2), s]), int(c == 2)])
-                    within[int(c == 2), s] += float(share @ (draws - sets) ** 2) / noise**2
                     between[int(c == 2), s] += float(share @ (sets - share @ sets) ** 2) / noise**2
-            told = 0.5 * np.log1p(within).sum()
-            both = 0.5 * np.log1p(within + between).sum()
-            now = np.array([min(both - told, entropy), told])
+                    told += mine * (phi[h, :, c] / noise) ** 2
+            gains_of_weights = values["term_probability"] * np.log1p(values["weight_variance"] * told)
+            now = np.array([0.0, 0.5 * gains_of_weights.sum()])
+            for s in known:
+                for channel in (0, 1):
+                    mine = (values["term_target"] == s) & (bright == (channel == 1))
+                    # Entropy of the sets of this variable: particles with equal weights hold the same one.
+                    sets, which = np.unique(values["weight_set_mean"][:, mine & ok], axis=0, return_inverse=True)
+                    p = np.bincount(which.ravel(), share, len(sets))
+                    entropy = -float(p @ np.log(p))
+                    within = float((values["term_probability"] * values["weight_variance"] * told)[mine].sum())
+                    doubt = between[channel, s] / (2 * max(entropy, 1e-6) * (1 + within))
+                    now[0] += entropy * (1 - np.exp(-doubt))
             structure, parameters = np.array([structure, parameters]) + values["discount"][h] * (now - before)
             before = now
         assert gains[n, 1] == pytest.approx(parameters, rel=1e-3, abs=1e-3)
@@ -216,7 +227,7 @@ def test_a_brighter_lamp_term_is_followed_through_the_rollout() -> None:
     values["exists"][:2] = 1.0
     graph, x = PlanGraph(SMALL), tensors(values)
     model, begin, population = graph.prepare(x)
-    _, traces = graph.roll(x, population, begin, model)
+    _, _, traces = graph.roll(x, population, begin, model)
     row = graph.tables.lights(x).tolist().index(2)
     decay = np.array([float(t.light[row, 0]) for t in traces])
     np.testing.assert_allclose(decay, -(0.2 + 0.1 * np.arange(SMALL.horizon)), atol=1e-6)
