@@ -314,13 +314,14 @@ def exploration(
     sight: bench_exploration.Sight = "pixels",
     steps: Annotated[int, typer.Option(min=20, help="Control steps of .1 s in an episode.")] = 300,
     every: Annotated[int, typer.Option(min=1, help="Control steps between two points of the curves.")] = 5,
+    model: bench_exploration.Model = "",
     jobs: Annotated[int, typer.Option(min=1, help="Episodes at a time, a process each.")] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for episodes, JSON and figures.")] = Path(
         "runs/bench/exploration"
     ),
 ) -> None:
     """How soon each policy finds things out, in lockstep, paired by seed; curves beside the JSON. Resumes."""
-    todo = bench_exploration.specs_of(worlds, _numbers(seeds), policies, sight, steps, every)
+    todo = bench_exploration.specs_of(worlds, _numbers(seeds), policies, sight, steps, every, model)
     before = _module("runs").machine_load()
     found = bench_exploration.run(_module("exploration"), todo, out, jobs)
     _write({"machine_before": before, **found}, out / "exploration.json")

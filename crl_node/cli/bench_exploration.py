@@ -16,8 +16,9 @@ from crl_node.parameter_spec import ParameterError
 console = Console()
 
 
-def specs_of(worlds: str, seeds: list[int], policies: str, sight: str, steps: int, every: int) -> list[Any]:
+def specs_of(worlds: str, seeds: list[int], policies: str, sight: str, steps: int, every: int, model: str) -> list[Any]:
     """The episodes asked for; ParameterError, a sentence, when one of the names is wrong."""
+    from crl_node.curiosity.assembly import shipped_model
     from crl_node.exploration.sweep import specs
     from crl_node.simulator.world import WorldError, load_world
 
@@ -27,9 +28,10 @@ def specs_of(worlds: str, seeds: list[int], policies: str, sight: str, steps: in
         raise ParameterError(f"there is no policy '{unknown[0]}'; there are {', '.join(POLICIES)}")
     found = [world for part in worlds.split(",") for world in expanded(part)]
     try:
+        shipped_model(model)
         for world in found:
             load_world(world)
-        return [s for kind in sight.split(",") for s in specs(found, seeds, names, kind, steps, every)]
+        return [s for kind in sight.split(",") for s in specs(found, seeds, names, kind, steps, every, model)]
     except (ValueError, WorldError) as error:
         raise ParameterError(str(error)) from error
 
@@ -72,4 +74,5 @@ def run(module: ModuleType, todo: list[Any], out: Path, jobs: int) -> dict[str, 
 
 Worlds = Annotated[str, typer.Option(help="Worlds with commas: names, files, random:7, or random:100-119 for many.")]
 Policies = Annotated[str, typer.Option(help=f"With commas, of {', '.join(POLICIES)}.")]
+Model = Annotated[str, typer.Option(help="Plan file: a path, or a name in models/; without it the default.")]
 Sight = Annotated[str, typer.Option(help="pixels (camera and encoder), truth (true states), or both with a comma.")]

@@ -9,12 +9,24 @@ from crl_node.arm.profile import RobotProfile
 from crl_node.curiosity.planner import Planner, PlannerConfig
 from crl_node.paths import share
 
-DEFAULT_MODEL = "plan_s12_p96_k16_n128_h30.onnx"
+#: What plans in real time: 64 candidates, two iterations.
+DEFAULT_MODEL = "plan_s12_p96_k16_n64_h30_i2.onnx"
 
 
 def default_model() -> Path:
-    """The shipped planning graph."""
+    """The planning graph that is used where no other is named."""
     return share() / "models" / DEFAULT_MODEL
+
+
+def shipped_model(name: str) -> Path:
+    """The planning graph at the path `name`, or of that name in models/; "": the default. ValueError for none."""
+    if not name:
+        return default_model()
+    for path in (Path(name), share() / "models" / name):
+        if path.is_file():
+            return path
+    there = ", ".join(path.name for path in sorted((share() / "models").glob("plan_*.onnx")))
+    raise ValueError(f"there is no plan file '{name}', neither as a path nor in models/ (there: {there})")
 
 
 def planner_config(parameters: Any, profile: RobotProfile) -> PlannerConfig:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +40,7 @@ class EpisodeSpec:
     sight: str = "pixels"
     steps: int = 400  # control steps
     every: int = 10  # steps between two points of the curves
+    model: str = ""  # plan file: a path or a name in models/; "": the default
 
     def __post_init__(self) -> None:
         if self.sight not in SIGHTS:
@@ -50,7 +52,8 @@ class EpisodeSpec:
     def name(self) -> str:
         """File name of the result, without its ending."""
         world = self.world.replace("/", "_").replace(":", "-").removesuffix(".yaml")
-        return f"{world}-{self.sight}-{self.policy}-{self.steps}x{self.every}-seed{self.seed}"
+        graph = f"-{Path(self.model).stem}" if self.model else ""
+        return f"{world}-{self.sight}-{self.policy}{graph}-{self.steps}x{self.every}-seed{self.seed}"
 
 
 class MakesPlans(Protocol):

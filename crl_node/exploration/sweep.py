@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crl_node.arm.profile import RobotProfile, load_profile
-from crl_node.curiosity.assembly import default_model
+from crl_node.curiosity.assembly import shipped_model
 from crl_node.curiosity.planner import Planner, PlannerConfig
 from crl_node.curiosity.policies import make_policy
 from crl_node.evaluation.contact import Pushes
@@ -26,11 +26,11 @@ PROFILE = "iiwa_sim"
 
 
 def specs(
-    worlds: list[str], seeds: list[int], policies: list[str], sight: str, steps: int, every: int = 5
+    worlds: list[str], seeds: list[int], policies: list[str], sight: str, steps: int, every: int = 5, model: str = ""
 ) -> list[EpisodeSpec]:
     """All combinations, seeds outermost so that an interrupted sweep has whole pairs."""
     return [
-        EpisodeSpec(world, seed, policy, sight, steps, every)
+        EpisodeSpec(world, seed, policy, sight, steps, every, model)
         for seed, world, policy in product(seeds, worlds, policies)
     ]
 
@@ -42,21 +42,24 @@ def _world(name: str) -> tuple[World, RobotProfile, Pushes]:
 
 
 def episode(spec: EpisodeSpec) -> dict[str, Any]:
-    """One episode with the shipped planning file and default settings."""
+    """One episode with default settings."""
     world, profile, pushes = _world(spec.world)
 
     def make(policy: str, seed: int) -> Plans:
-        return planner_for(world, policy, seed)
+        return planner_for(world, policy, seed, spec.model)
 
     return run_episode(spec, world, profile, pushes, make)
 
 
-def planner_for(world: World, policy: str, seed: int) -> Planner:
-    """The shipped planning file in `world`. What is not refined in the graph is not valued by it either: gains NaN."""
+def planner_for(world: World, policy: str, seed: int, model: str = "") -> Planner:
+    """A planner with the plan file `model` ("": the default) in `world`.
+
+    What is not refined in the graph is not valued by it either: gains NaN.
+    """
     x, y, z = world.camera.eye
     config = PlannerConfig(table=(*world.table.x, *world.table.y), camera=(x, y, z))
     chosen = make_policy(policy)
-    return Planner(default_model(), chosen, seed, config, provider="cpu", evaluate=chosen.refine)
+    return Planner(shipped_model(model), chosen, seed, config, provider="cpu", evaluate=chosen.refine)
 
 
 def run_all(todo: list[EpisodeSpec], folder: Path, jobs: int = 1) -> Iterator[tuple[EpisodeSpec, dict[str, Any]]]:

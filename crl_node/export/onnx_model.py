@@ -21,7 +21,7 @@ from crl_node.data import Posterior
 from crl_node.export.spec import PlanShape, Tensor, all_inputs, learned_inputs, outputs, posterior_values
 from crl_node.posterior import check
 
-FORMAT = "crl_node.plan/1"
+FORMAT = "crl_node.plan/2"
 #: A plan graph is about 1 MB; what is larger than this is not one [bytes].
 SIZE_LIMIT = 32 * 1024 * 1024
 _BLANK = "0" * 64

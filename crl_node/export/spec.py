@@ -38,12 +38,13 @@ class PlanShape:
     slots: int = MAX_SLOTS
     terms: int = PLANNER_TERMS
     particles: int = PARTICLES
-    candidates: int = 128
+    candidates: int = 64
     horizon: int = 30
-    iterations: int = 3
+    iterations: int = 2
     elites: int = 8
-    #: What a roll-out teaches is counted at every `look`-th step, as if the steps before it were like it.
-    look: int = 3
+    #: What a roll-out teaches is counted at every `look`-th step, as if the steps before it were like it. More than 1
+    #: is cheaper, but the search finds plans that look good at the looks alone (docs/planner.md).
+    look: int = 1
     #: How many terms may have the body as their target (they are evaluated first, on their own).
     body_terms: int = 24
     #: How many terms of brightness take part in a plan, the most influential first.
@@ -72,8 +73,11 @@ class PlanShape:
 
     @property
     def name(self) -> str:
-        """The file name's stem, e.g. `plan_s12_p96_k16_n128_h30`."""
-        return f"plan_s{self.slots}_p{self.terms}_k{self.particles}_n{self.candidates}_h{self.horizon}"
+        """The file name's stem, e.g. `plan_s12_p96_k16_n64_h30_i2`."""
+        return (
+            f"plan_s{self.slots}_p{self.terms}_k{self.particles}_n{self.candidates}_h{self.horizon}"
+            f"_i{self.iterations}"
+        )
 
 
 @dataclass(frozen=True)

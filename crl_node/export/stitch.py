@@ -169,8 +169,8 @@ class Stitcher:
 
         #: One for the whole groups of steps, one for what is left of the horizon, where there are such.
         self.steps = [
-            trace(graph, f"steps{i}", steps, {"s": begin, "action": Vec(part.x[0], part.y[0]), "discount": d[0], "m": m})
-            for i, (part, d) in enumerate(zip(self.moves.result, self.discounts.result, strict=True))
+            trace(graph, f"steps{i}", steps, {"s": begin, "action": Vec(g.x[0], g.y[0]), "discount": d[0], "m": m})
+            for i, (g, d) in enumerate(zip(self.moves.result, self.discounts.result, strict=True))
         ]
         path = Vec(*(torch.zeros(shape.horizon, shape.candidates) for _ in "xy"))
         self.value = trace(

@@ -103,7 +103,8 @@ class Tables(nn.Module):
         held = x["term_probability"][rows]
         entropy = self.entropy(x["weight_set_mean"][:, rows], share, about)
         return {
-            "spread": (off * share).T @ off * (motion.T @ motion), "light_spread": (lit * share).T @ lit * (light.T @ light),
+            "spread": (off * share).T @ off * (motion.T @ motion),
+            "light_spread": (lit * share).T @ lit * (light.T @ light),
             "summed": summed, "variance": (summed * x["weight_variance"][rows]).T, "held": about * held,
             "half_share": 0.5 * held[None, :], "doubt": _column(-0.5 / entropy.clamp(min=1e-6)),
             "entropy": entropy[None, :],

@@ -94,7 +94,8 @@ def a_posterior(seed: int, terms: int = posteriors.PLANNER_TERMS, particles: int
             version=int(rng.integers(1, 2**40)), step=int(rng.integers(0, 2**40)), dt=0.1,
             slot_ids=rng.integers(-1, 2**40, s), slot_extent=f4(s), term_kind=i4(), term_target=np.abs(i4()),
             term_parent=i4(), term_length=f4(p), term_probability=f4(p), weight_mean=f4(p),
-            weight_variance=np.abs(f4(p)), weight_set_mean=f4(k, p), weight_sample=f4(k, p), particle_log_weight=f4(k), noise_std=np.abs(f4(s, 2, 2)) + 1e-3, wall=f4(4),
+            weight_variance=np.abs(f4(p)), weight_set_mean=f4(k, p), weight_sample=f4(k, p),
+            particle_log_weight=f4(k), noise_std=np.abs(f4(s, 2, 2)) + 1e-3, wall=f4(4),
             hash="",
         )
     )  # fmt: skip

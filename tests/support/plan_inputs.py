@@ -69,7 +69,8 @@ def empty_posterior(*, version: int = 1, slots: int = 3) -> Posterior:
             version=version, step=base.step, dt=base.dt, slot_ids=base.slot_ids,
             slot_extent=np.full(MAX_SLOTS, 0.03, np.float32), term_kind=kind, term_target=np.zeros(p, np.int32),
             term_parent=parent, term_length=np.zeros(p, np.float32), term_probability=probability,
-            weight_mean=weight, weight_variance=np.zeros(p, np.float32), weight_set_mean=np.tile(weight, (k, 1)), weight_sample=np.tile(weight, (k, 1)),
+            weight_mean=weight, weight_variance=np.zeros(p, np.float32),
+            weight_set_mean=np.tile(weight, (k, 1)), weight_sample=np.tile(weight, (k, 1)),
             particle_log_weight=np.full(k, -np.log(k), np.float32),
             noise_std=np.full((MAX_SLOTS, 2, 2), 0.005, np.float32), wall=base.wall, hash="",
         )

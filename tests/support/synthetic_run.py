@@ -112,7 +112,7 @@ def posterior(version: int = 3) -> Posterior:
     return sealed(
         Posterior(
             version, 60, DT, ids, np.full(MAX_SLOTS, EXTENT, np.float32), kind, target, parent, length, probability,
-            weight, np.tile(weight, (PARTICLES, 1)), np.tile(weight, (PARTICLES, 1)),
+            weight, np.zeros_like(weight), np.tile(weight, (PARTICLES, 1)), np.tile(weight, (PARTICLES, 1)),
             np.full(PARTICLES, -np.log(PARTICLES), np.float32), np.full((MAX_SLOTS, 2, 2), 0.01, np.float32),
             np.array([0.38, 0.82, -0.3, 0.3], np.float32), "",
         )

@@ -185,7 +185,7 @@ def _pickle(path: Path) -> None:
 
 
 def _other_graph(path: Path) -> None:
-    path.write_bytes((share() / "models" / "plan_s12_p96_k16_n128_h30.onnx").read_bytes())
+    path.write_bytes((share() / "models" / "plan_s12_p96_k16_n64_h30_i2.onnx").read_bytes())
 
 
 def _other_shape(path: Path) -> None:
@@ -209,7 +209,7 @@ def _no_columns(path: Path) -> None:
         (_flip_byte, "changed or cut|not an ONNX file"),
         (_cut, "not an ONNX file|changed or cut|format"),
         (_pickle, "not an ONNX file|format"),
-        (_other_graph, "has format 'crl_node.plan/1', expected 'crl_node.structure/1'"),
+        (_other_graph, "has format 'crl_node.plan/2', expected 'crl_node.structure/1'"),
         (_other_shape, rf"input 'row' is float32 \[-1, 7\], expected float32 \[-1, {amortised_file.GLOBAL}\]"),
         (_no_columns, "metadata is incomplete"),
         (lambda path: None, "cannot be read"),

@@ -27,7 +27,7 @@ from crl_node.parameter_spec import load_specs
 from crl_node.paths import share
 from tests.support.plan_inputs import belief_of, random_call, random_posterior
 
-MODEL = share() / "models" / "plan_s12_p96_k16_n128_h30.onnx"
+MODEL = share() / "models" / "plan_s12_p96_k16_n64_h30_i2.onnx"
 TABLE = Table(box=np.array([0.40, 0.80, -0.28, 0.28]))
 THINGS = np.array([[0.45, 0.0], [0.60, 0.10], [0.60, -0.15]])
 LEARNERS = ["disagreement", "rnd"]

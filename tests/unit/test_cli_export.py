@@ -18,7 +18,7 @@ from crl_node.paths import share
 from crl_node.world_model import ModelConfig, WorldModel
 from tests.support.plan_inputs import random_posterior
 
-SHIPPED = share() / "models" / "plan_s12_p96_k16_n128_h30.onnx"
+SHIPPED = share() / "models" / "plan_s12_p96_k16_n64_h30_i2.onnx"
 SMALL = ("--candidates", "8", "--horizon", "4", "--elites", "2", "--iterations", "2")
 
 
@@ -37,7 +37,7 @@ def test_a_file_of_another_size_takes_over_what_a_model_has_learned_and_says_so(
     result = crl("export", tmp_path, "--folder", tmp_path / "out", "--build", "unrolled", *SMALL)  # a run's folder
     assert result.exit_code == 0, result.output
     assert "posterior version 7" in result.output
-    path = tmp_path / "out" / "plan_s12_p96_k16_n8_h4_unrolled.onnx"
+    path = tmp_path / "out" / "plan_s12_p96_k16_n8_h4_i2_unrolled.onnx"
     info, card = verify(path), path.with_suffix(".md").read_text()
     assert (info.posterior_version, info.posterior_hash, info.build) == (7, posterior.hash, "unrolled")
     assert info.slot_ids == tuple(posterior.slot_ids.tolist())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,10 +40,10 @@ def scene(posterior: Posterior) -> Values:
     return values
 
 
-def gains(values: Values) -> np.ndarray:
+def gains(values: Values, graph: PlanGraph = GRAPH) -> np.ndarray:
     """[N, 3] nats."""
     with torch.no_grad():
-        out = GRAPH(*(torch.from_numpy(np.ascontiguousarray(values[t.name])) for t in all_inputs(SHAPE)))
+        out = graph(*(torch.from_numpy(np.ascontiguousarray(values[t.name])) for t in all_inputs(SHAPE)))
     return dict(zip((t.name for t in outputs(SHAPE)), (o.numpy() for o in out), strict=True))["proposal_gains"]
 
 
@@ -183,6 +185,38 @@ def test_what_is_learned_later_is_worth_less_by_its_discount_alone() -> None:
     sigma = float(values["noise_std"][1, 0, 0])
     known = 0.5 * np.log1p(np.arange(SHAPE.horizon + 1) * (0.01 / sigma) ** 2)
     assert gains(values)[0, 1] == pytest.approx(float(values["discount"] @ np.diff(known)), rel=1e-3)
+
+
+def test_a_look_at_every_third_step_counts_the_steps_before_it_and_their_mean_discount() -> None:
+    values = scene(drifting(1.0))
+    values["discount"][:] = 0.9 ** np.arange(SHAPE.horizon)
+    sigma = float(values["noise_std"][1, 0, 0])
+    known = 0.5 * np.log1p(np.array([0, 3, 6, 8]) * (0.01 / sigma) ** 2)
+    discount = [values["discount"][steps].mean() for steps in (slice(0, 3), slice(3, 6), slice(6, 8))]
+    found = gains(values, PlanGraph(replace(SHAPE, look=3)))[0, 1]
+    assert found == pytest.approx(float(discount @ np.diff(known)), rel=1e-3)
+    values["discount"][:] = 1.0
+    np.testing.assert_allclose(gains(values, PlanGraph(replace(SHAPE, look=3))), gains(values), rtol=1e-4, atol=1e-6)
+
+
+def test_terms_of_one_thing_teach_what_each_of_their_weights_is_worth() -> None:
+    """Two drifts at right angles tell of themselves alone; a term that is in with probability 1/4 counts a quarter."""
+    one, other = drifting(1.0), with_term(drifting(1.0), 6, TermKind.DRIFT_Y, 1, NO_PARENT, 0.0, spread_weights(1.0))
+    single, double = (gains(scene(p))[0, 1] for p in (one, other))
+    assert double == pytest.approx(2 * single, rel=1e-4)
+    values = scene(other)
+    values["term_probability"][6] = 0.25
+    assert gains(values)[0, 1] == pytest.approx(1.25 * single, rel=1e-4)
+
+
+def test_a_switch_is_thrown_once_however_many_steps_a_look_stands_for() -> None:
+    posterior = with_term(empty_posterior(), 5, TermKind.TOGGLE_BY, 2, 1, 0.0, spread_weights(0.5))
+    values = scene(posterior)
+    values["position"][0], values["position"][1] = (0.50, 0.0), (0.60, 0.0)
+    values["proposals"][0] = (0.2, 0.0)  # onto the button and through
+    one, three = (gains(values, PlanGraph(replace(SHAPE, look=n)))[0, 1] for n in (1, 3))
+    assert one > 0.1
+    assert three == pytest.approx(one, rel=0.5)
 
 
 def test_a_diagonal_push_teaches_as_much_as_one_along_an_axis() -> None:

@@ -32,7 +32,7 @@ from crl_node.paths import share
 from crl_node.posterior import PosteriorError
 from tests.support.plan_inputs import random_call, random_posterior
 
-TEMPLATE = share() / "models" / "plan_s12_p96_k16_n128_h30.onnx"
+TEMPLATE = share() / "models" / "plan_s12_p96_k16_n64_h30_i2.onnx"
 
 
 def run_file(path: Path, values: Values) -> Values:
@@ -215,8 +215,9 @@ def test_a_scan_is_allowed_only_in_a_file_that_says_so(tmp_path: Path) -> None:
         verify(changed(tmp_path, lambda model: onnx_model.set_metadata(model, build="loop")))
 
 
-def test_both_builds_of_one_source_give_the_same_and_the_unrolled_one_holds_no_graph(tmp_path: Path) -> None:
-    shape = PlanShape(candidates=8, horizon=4, iterations=2, elites=3)
+@pytest.mark.parametrize("look", [1, 3])  # 3: two groups of three steps and one of two
+def test_both_builds_of_one_source_give_the_same_and_the_unrolled_one_holds_no_graph(tmp_path: Path, look: int) -> None:
+    shape = PlanShape(candidates=8, horizon=8, iterations=2, elites=3, look=look)
     stitcher = Stitcher(shape, defaults(all_inputs(shape)) | initial_values(shape))
     results = []
     for name in onnx_model.BUILDS:

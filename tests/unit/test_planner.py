@@ -18,7 +18,7 @@ from crl_node.paths import share
 from crl_node.posterior import PosteriorError
 from tests.support.plan_inputs import belief_of, empty_posterior, random_posterior, with_term
 
-MODEL = share() / "models" / "plan_s12_p96_k16_n128_h30.onnx"
+MODEL = share() / "models" / "plan_s12_p96_k16_n64_h30_i2.onnx"
 THINGS = np.array([[0.45, 0.0], [0.60, 0.10], [0.60, -0.15]])
 
 

@@ -13,7 +13,7 @@ from crl_node.export.spec import Values, learned_inputs, posterior_values
 from crl_node.paths import share
 from tests.support.plan_inputs import random_call, random_posterior
 
-MODEL = share() / "models" / "plan_s12_p96_k16_n128_h30.onnx"
+MODEL = share() / "models" / "plan_s12_p96_k16_n64_h30_i2.onnx"
 
 
 @pytest.fixture
