@@ -72,12 +72,16 @@ def _measure(name: str, given: argparse.Namespace, folder: Path, parameters: Pat
         return False
     profile = load_profile(profile_file)
     moved, told = motion(run / "bag", profile), _told(run / "bag")
-    shares, followed = moved.shares(profile), float(told["mock: hardware"]["followed_acceleration"])
+    hardware = told["mock: hardware"]
+    shares, followed = moved.shares(profile), float(hardware["followed_acceleration"])
+    if hardware["errors"] != "0":
+        print(f"{name}: the mock counts {hardware['errors']} errors; see {run}/logs/mock.log", file=sys.stderr)
+        return False
     gate = next(values for key, values in told.items() if key.endswith(": gate"))
     row = (
         name, f"{moved.seconds:.0f}", f"{moved.tip_path:.2f}", f"{shares['position']:+.3f}",
         f"{100 * shares['velocity']:.0f} %", f"{100 * followed:.0f} %", f"{100 * shares['acceleration']:.0f} %",
-        f"{gate['accepted']}, {gate['rejected']}", told["mock: hardware"]["silences"], f"{os.getloadavg()[0]:.1f}",
+        f"{gate['accepted']}, {gate['rejected']}", hardware["silences"], f"{os.getloadavg()[0]:.1f}",
     )  # fmt: skip
     print(f"| {' | '.join(row)} |", flush=True)
     return shares["position"] <= 1e-3 and shares["velocity"] <= 1 and followed <= 1.02

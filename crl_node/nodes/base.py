@@ -196,7 +196,8 @@ def make_executor(context: Context | None = None) -> Executor:
 def run(node_class: Callable[[], Node], arguments: list[str] | None = None, *, raw: bool = False) -> None:
     """A node's `main`: spin until SIGINT or SIGTERM, then stop it with the context still alive, and exit.
 
-    `raw`: it has subscriptions to serialised messages, with which the events executor (rclpy 7.1) cannot cope.
+    `raw`: its subscriptions are to serialised messages, or ask when a message came, with which the events executor
+    (rclpy 7.1) cannot cope.
     """
     stopping: list[int] = []
 

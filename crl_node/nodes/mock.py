@@ -272,7 +272,7 @@ def _simulator(profile: RobotProfile, calibration: Calibration, given: SimpleNam
 
 def main() -> None:
     """Entry point of the executable `mock`."""
-    run(MockNode)
+    run(MockNode, raw=True)  # it asks when messages came
 
 
 if __name__ == "__main__":

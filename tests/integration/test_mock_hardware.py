@@ -24,6 +24,7 @@ class Rig:
 
     def __init__(self, domain: Any, start: Any, folder: Path, kind: str) -> None:
         from crl_interfaces.msg import Command as CommandMessage
+        from diagnostic_msgs.msg import DiagnosticArray
         from sensor_msgs.msg import JointState
 
         text = (share() / "config" / "robots" / "so101.yaml").read_text()
@@ -38,6 +39,7 @@ class Rig:
         module = __import__(f"{package}.msg", fromlist=[name])
         self.sent = domain.collect(getattr(module, name), self.profile.controller.topic, matched=False)
         self.executed = domain.collect(CommandMessage, "gate/executed", matched=False)
+        self.reports = domain.collect(DiagnosticArray, "/diagnostics")
         self.commands = domain.publisher(CommandMessage, "planner/command")
         domain.wait_until(lambda: len(self.joints) > 3, "joint states of the mock")
         self.commander = TipCommander(self.profile)
@@ -67,6 +69,11 @@ class Rig:
             given = convert.command_from_message(message)
             if given.hold and given.trajectory is not None:
                 self.commander.adopt(given.trajectory, given.stamp)
+
+    def hardware(self) -> dict[str, str]:
+        """The mock's newest diagnostics."""
+        found = [s for report in self.reports for s in report.status if s.name == "mock: hardware"]
+        return {entry.key: entry.value for entry in found[-1].values} if found else {}
 
     def moved(self) -> float:
         home = self.profile.vector(self.profile.home)
@@ -114,6 +121,8 @@ def test_nothing_moves_before_activate_then_the_arm_moves_until_silence_or_a_sto
     assert len(rig.sent) == count
     if kind != "joint_trajectory":
         assert _zero(rig.sent[-1])
+    ros_domain.wait_until(lambda: int(rig.hardware().get("commands_accepted", 0)) > 0, "the mock's diagnostics")
+    assert rig.hardware()["errors"] == "0", rig.mock.log()
     lower, upper = (np.array([rig.profile.urdf_limits[n][i] for n in rig.profile.joint_names]) for i in (0, 1))
     positions = rig.state()[1]
     assert (positions > lower).all() and (positions < upper).all()
