@@ -43,6 +43,11 @@ class Following:
         """From `start` s on `trajectory` (joints in this order) is executed instead of what was before."""
         self._acting.append((start, trajectory))
 
+    def untold(self) -> None:
+        """The last of what was told is not executed: it was not sent."""
+        if self._acting:
+            self._acting.pop()
+
     def reference(self, stamp: float) -> Array | None:
         """Position [J] rad it was told to be at, at `stamp` s; None when nothing was told for that time."""
         return next((t.sample(stamp - start)[0] for start, t in reversed(self._acting) if start <= stamp), None)

@@ -83,6 +83,7 @@ class Gate:
         self._quiet_until = -np.inf  # s, only holds until then
         self._resuming = False  # the emergency stop was released and nothing has moved since
         self._executing: tuple[float, JointTrajectory] | None = None  # start s, trajectory
+        self._before: tuple[float, JointTrajectory] | None = None  # what the last verdict took over from
         self._newest_stamp = -np.inf  # s, of the last accepted command, as it came
 
     @property
@@ -130,6 +131,7 @@ class Gate:
         )
         self._quiet_until = stamp + CLOCK_WINDOW
         self.newest_joint_stamp, self.measured, self._executing = -np.inf, None, None
+        self._before = None
         self._newest_stamp = -np.inf
         self.following.forget()
         self.joint_problem = "no joint states have arrived since the clock jumped"
@@ -196,6 +198,22 @@ class Gate:
         unreadable = Command(begin, 0, begin, 0, True, np.zeros(2), 0.0, 0.0, None)
         return Verdict(False, reason, f"{sentence}; holding", self._hold_for(unreadable, now))
 
+    def too_late(self, command: Command, verdict: Verdict, spent: float, now: float) -> Verdict:
+        """A hold from `now` s on in place of the `verdict` on `command`, which could be sent only `spent` s later.
+
+        Nothing of it was sent: the controller goes on with what it had, and may be past the instant at which the
+        verdict departs from that.
+        """
+        self._executing = self._before
+        self.following.untold()
+        self.accepted -= verdict.accepted
+        self.rejected["slow"] += 1
+        sentence = (
+            f"the answer to command {command.sequence} took {spent:.3f} s, its way to the controller is reckoned "
+            f"{self.way.at(now):.3f} s"
+        )
+        return Verdict(False, "slow", f"{sentence}; holding", self._hold_for(command, now))
+
     def _checked(self, command: Command, now: float) -> Command:
         if self.estop:
             raise RejectionError("estop", f"the emergency stop is latched ({self.estop})")
@@ -255,6 +273,7 @@ class Gate:
             )
 
     def _execute(self, now: float, start: float, trajectory: JointTrajectory) -> None:
+        self._before = self._executing
         self._executing = spliced(self._executing, now, start, trajectory)
         self.following.told(*self._executing)
 

@@ -36,6 +36,8 @@ _OUTPUTS = {
 }
 #: The arm rests in the last point of a trajectory until it is so old, s: what is over when it arrives is refused.
 _LASTING = 1.0
+#: Share of the way to the controller that an answer may spend in this process, which a busy machine keeps waiting.
+_SPENT = 0.5
 #: A stream that is deactivated ends with this many zeros, after at most so long, s.
 _ZEROS, _RUN_OUT = 3, 1.0
 
@@ -172,6 +174,9 @@ class Gate(ManagedNode):
             verdict = self.logic.refuse("malformed", f"command {message.sequence}: {error}", now, stamp)
         else:
             verdict = self.logic.judge(command, now)
+            spent, way = self.now() - now, self.logic.way.at(now)
+            if way > 0.0 and spent > _SPENT * way and verdict.executed.trajectory is not None:
+                verdict = self.logic.too_late(command, verdict, spent, self.now())
         if not verdict.accepted:
             self._complain(verdict.reason, verdict.sentence)
         self._send(verdict.executed)

@@ -35,6 +35,7 @@ class Loop:
         self.controller = TrajectoryController(self.profile.joint_names, self.q)
         self.accepted = self.refused = 0
         self.age = 0.0  # s, of joint states when the gate hears them
+        self.spent, self.retracted = 0.0, True  # s that every third answer takes, and whether it is taken back then
         self.positions: list[np.ndarray] = []
         self.velocities: list[np.ndarray] = []
 
@@ -65,9 +66,12 @@ class Loop:
                 due.remove(entry)
                 if isinstance(entry[2], Command):
                     verdict = self.gate.judge(entry[2], now)
+                    spent = self.spent if entry[2].sequence % 3 == 0 else 0.0
+                    if spent and self.retracted:
+                        verdict = self.gate.too_late(entry[2], verdict, spent, now + spent)
                     self.accepted += verdict.accepted
                     self.refused += not verdict.accepted
-                    self._out(due, now, verdict.executed)
+                    self._out(due, now + spent, verdict.executed)
                 else:
                     begin, trajectory = entry[2]
                     self.controller.command(
@@ -112,6 +116,18 @@ def test_without_room_for_its_way_the_same_commands_would_jump() -> None:
     """What the room is for: this test's commands are as good, the gate just does not think of their way."""
     loop = Loop("ur5e", latency=0.0, way_in=0.09, way_out=LATENCY)
     assert loop.run(3.0) > 1.5
+
+
+@pytest.mark.parametrize("name", ["ur5e", "so101"])
+def test_an_answer_that_the_gate_could_not_send_in_time_is_taken_back_for_a_hold(name: str) -> None:
+    kept, sent = (Loop(name, latency=LATENCY, way_in=0.01, way_out=0.03, seed=3) for _ in range(2))
+    for loop in (kept, sent):
+        loop.spent = 0.06
+    sent.retracted = False
+    assert kept.run(4.0) <= 1.01
+    assert kept.accepted > 15 and kept.gate.rejected["slow"] == kept.refused > 10
+    assert kept.gate.accepted == kept.accepted
+    assert sent.run(4.0) > 1.2  # what it is for
 
 
 def test_the_way_is_as_long_as_that_of_the_slowest_joint_states_of_the_last_second() -> None:
