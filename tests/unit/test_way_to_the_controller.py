@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crl_node.arm.commander import TipCommander
+from crl_node.arm.following import Following
 from crl_node.arm.gate import Gate
 from crl_node.arm.joining import spliced
 from crl_node.arm.kinematics import Arm
@@ -186,3 +187,25 @@ def test_messages_bunch_by_as_much_as_the_ages_of_joint_states_differ() -> None:
     bunching.observe(0.23, 9.0)
     assert bunching.at(0.23) == MOST_BUNCHED
     assert bunching.at(0.23 + 1.1 * LONG_MEMORY) == 0.005
+
+
+def test_what_was_not_sent_is_not_what_the_arm_is_compared_with() -> None:
+    following = Following(("a",))
+    sent, unsent = (JointTrajectory.resting(("a",), np.full(1, place)) for place in (0.0, 0.5))
+    following.told(1.0, sent)
+    following.told(2.0, unsent)
+    following.untold()
+    np.testing.assert_array_equal(following.reference(3.0), [0.0])
+
+
+def test_an_answer_that_came_too_late_is_not_waited_for_by_the_watch_on_the_arm() -> None:
+    """Else an arm that did what it was told would be taken for one that does not follow."""
+    loop = Loop("ur5e", latency=LATENCY, way_in=0.0, way_out=0.0)
+    loop.run(0.3)
+    now = 0.35
+    before = loop.gate.following.reference(now)
+    command = Command(now, 99, now, 0, True, np.zeros(2), 0.1, 0.1, None)
+    verdict = loop.gate.judge(command, now)
+    loop.gate.too_late(command, verdict, 0.06, now + 0.06)
+    assert len([start for start, _ in loop.gate.following._acting if start == pytest.approx(now)]) == 0
+    np.testing.assert_allclose(loop.gate.following.reference(now), before)
