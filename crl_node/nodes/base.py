@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from crl_node.nodes import parameters
 from crl_node.nodes.meters import Meters
 from crl_node.parameter_spec import ParameterError
+from crl_node.priority import give_way
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 #: Exit code of a node whose parameters cannot be used.
@@ -91,6 +92,8 @@ class ManagedNode(Guard, LifecycleNode):
         self.meters = Meters()  # rates and ages of what `listen` receives
         super().__init__(name, **options)
         self.params = parameters.declare(self, name)
+        if problem := give_way(getattr(self.params, "niceness", 0)):
+            self.get_logger().warning(problem)
 
     def setup(self) -> None:
         """Load everything, create publishers and subscriptions (on_configure)."""

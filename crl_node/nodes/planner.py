@@ -39,7 +39,7 @@ from crl_node.paths import share
 from crl_node.quarantine import read_examined
 
 #: After this share of a period without a new plan the last one is gone on with; its timer looks this often, s.
-LATE, LOOK = 1.25, 0.01
+LATE, LOOK = 1.1, 0.005
 #: The same complaint is logged at most once in this time, s.
 LOG_PERIOD = 2.0
 #: Joint states stamped this much before or after the last ones: the clock has jumped, or the simulator was reset, s.
@@ -381,7 +381,8 @@ class PlannerNode(ManagedNode):
             self._serve(None)
         elif self._joints is None or (
             self._last_command is not None
-            and -self._lead <= now - self._last_command < LATE * self.params.period - self._lead
+            # Not yet late; a last command further ahead than a period is of another clock.
+            and -self._lead - self.params.period <= now - self._last_command < LATE * self.params.period - self._lead
         ):
             return
         elif self._belief is None:

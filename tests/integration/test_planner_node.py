@@ -266,6 +266,8 @@ def test_in_real_time_a_plan_is_gone_on_with_until_its_belief_is_too_old_and_the
     assert len(rig.plans) == 1
     moved = [c for c in rig.commands if not c.hold]
     assert {(c.belief_stamp.sec, c.belief_stamp.nanosec) for c in moved} == {(10, 0)}
+    starts = [stamp_of(c) for c in moved]
+    assert min(b - a for a, b in zip(starts[:-1], starts[1:], strict=True)) > 0.05  # one a period, not one a look
     pass_time(lambda: int(rig.value("continued") or 0) >= len(moved) - 1, "the count in the diagnostics")
     rig.says("no belief since 10.000 s")
     # A hold from before the first joint state has nothing to hold at; all others have a trajectory.
