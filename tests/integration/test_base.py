@@ -23,6 +23,7 @@ from crl_node.nodes import parameters
 from crl_node import parameter_spec
 parameters.load_specs = lambda name: parameter_spec.read_specs(pathlib.Path({parameters!r}))
 from crl_node.nodes.base import ManagedNode, run
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
 class Probe(ManagedNode):
@@ -34,7 +35,8 @@ class Probe(ManagedNode):
         if self.params.fail_in == text:
             raise RuntimeError(f"{{text}} went wrong on purpose")
     def setup(self):
-        self.out = self.create_lifecycle_publisher(String, "out", 10)
+        latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.out = self.create_lifecycle_publisher(String, "out", latched)  # a reader it meets late misses nothing
         self.sub = self.create_subscription(String, "in", self.guarded(self.on_message), 10)
         self.say("setup")
     def start(self):
@@ -67,12 +69,13 @@ def probe(ros_domain: Any, tmp_path: Path) -> Any:
 
 
 def test_a_node_walks_through_its_life_and_publishes_while_stopping(ros_domain: Any, probe: Any) -> None:
+    from rclpy.qos import DurabilityPolicy, QoSProfile
     from std_msgs.msg import String
 
     process = probe()
     assert ros_domain.state("probe") == "unconfigured"
     assert ros_domain.transition("probe", "configure")
-    received = ros_domain.collect(String, "out")
+    received = ros_domain.collect(String, "out", QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     assert ros_domain.transition("probe", "activate")
     ros_domain.wait_until(lambda: len(received) == 1, "the greeting")
     assert ros_domain.state("probe") == "active"

@@ -144,11 +144,15 @@ def test_a_node_that_does_not_answer_is_silent_and_answers_again(
 
     ros_domain.node.create_subscription(DiagnosticArray, "/diagnostics", note, 10)
     victim.popen.send_signal(signal.SIGSTOP)
-    ros_domain.wait_until(lambda: states.get("lifecycle/a", (b"", ""))[1] == "silent", "silence told")
+
+    def told() -> tuple[str, str]:
+        return states.get("lifecycle/a", (b"", ""))[1], states.get("lifecycle/b", (b"", ""))[1]
+
+    # A busy machine may keep an answer of b waiting as well; that passes.
+    ros_domain.wait_until(lambda: told() == ("silent", "active"), "silence of a alone told")
     assert states["lifecycle/a"][0] == b"\x02"
-    assert states["lifecycle/b"][1] == "active"
     assert "although it is there: it is silent" in manager.log()
     victim.popen.send_signal(signal.SIGCONT)
-    ros_domain.wait_until(lambda: states["lifecycle/a"][1] == "active", "an answer")
+    ros_domain.wait_until(lambda: told() == ("active", "active"), "an answer")
     assert "a answers again" in manager.log()
     assert [line for line in fake.life() if line.startswith("start")] == ["start a", "start b"]
