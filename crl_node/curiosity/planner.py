@@ -163,15 +163,16 @@ class Planner:
             self.policy.gave_up(jammed)
         if executed is None and previous is not None:
             executed = np.asarray(previous.chosen.actions[0], float)
+        goals = self._goals_in(scene)
         request = Request(
             scene, self.table, self._needs, previous, self._jams.banned, self._jams.leave, self._jams.tedious,
             shape.candidates, shape.horizon, dt, executed, self._jams.array(), self._budget,
-            self._goals_in(scene),
+            goals,
         )  # fmt: skip
         proposals = self.policy.propose(request, rng)
         version = self.session.version
         if self.evaluate:
-            out = self.session.run(self._call(scene, proposals, rng))
+            out = self.session.run(self._call(scene, proposals, goals, rng))
             version = int(out["version"][0])
         if self.policy.refine:
             chosen, path, rejected = self._chosen(out, proposals)
@@ -188,14 +189,16 @@ class Planner:
         rows = {int(scene.ids[row]): int(row) for row in scene.things}
         return {rows[identity]: place for identity, place in self._goals.items() if identity in rows}
 
-    def _call(self, scene: Scene, proposals: Proposals, rng: np.random.Generator) -> Values:
+    def _call(
+        self, scene: Scene, proposals: Proposals, goals: Mapping[int, NDArray[np.float64]], rng: np.random.Generator
+    ) -> Values:
         n, h = self.session.info.shape.candidates, self.session.info.shape.horizon
         steps = max(self.session.info.shape.iterations - 1, 1)
         m = len(proposals.labels)
         actions, bonus = np.zeros((n, h, 2), np.float32), np.full(n, -1e3, np.float32)
         actions[:m], bonus[:m] = proposals.actions, proposals.bonus
         goal, weight = np.zeros_like(scene.position, np.float32), np.zeros(len(scene.ids), np.float32)
-        for row, place in self._goals_in(scene).items():
+        for row, place in goals.items():
             goal[row], weight[row] = place, self._goal_weights[int(scene.ids[row])]
         return {
             "position": scene.position.astype(np.float32),

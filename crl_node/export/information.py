@@ -76,47 +76,48 @@ class InformationGraph(nn.Module):
         off = to.minus(far.times(share))
         return (off.dot(off) < m.shade).float()
 
-    def learn(
-        self, s: State, last: State, moved: Vec, ahead: Vec, phi: Vec, discount: Tensor, m: Model, steps: int
+    def observe(
+        self, s: State, after: Vec, moved: Vec, ahead: Vec, phi: Vec, discount: Tensor, m: Model
     ) -> tuple[State, Tensor]:
-        """The state after a group of `steps` steps with their worth added, and the features of the light terms [L, N].
+        """The state after a step with what it tells added, and the features of the light terms [L, N].
 
-        `s` is the state before the group, `last` before its last step, in which slots moved by `moved`; that step's
-        `ahead` and `phi` stand for the group. Adds the information about every weight (one weight moves a slot in x
-        and y: both axes tell of it) and the variance of the predicted change between term sets, by the noise. What
-        these sums are worth is counted when it comes: `discount` [1], the group's mean, times what the group adds.
+        Slots move by `moved` to `after`. Adds the information about every weight (one weight moves a slot in x and y:
+        both axes tell of it) and the variance of the predicted change between term sets, by the noise. `discount` [1].
         """
-        now = Vec(last.x, last.y)
-        both = Vec(torch.cat([ahead.x, s.x], 1), torch.cat([ahead.y, s.y], 1))  # anticipated, then as it was
+        z = Vec(s.x, s.y)
+        both = Vec(torch.cat([ahead.x, z.x], 1), torch.cat([ahead.y, z.y], 1))  # anticipated, then now
         pairs, nearest = self.contact(both, m)
         bright = self.glow(s.light, torch.cat([nearest, rows(pairs, m.light_pair)]), m)
         flash = m.light_weights @ bright
         light = (s.light + flash).clamp(0.0, 1.0)
 
-        unseen = self.hidden(now, m)
+        unseen = self.hidden(z, m)
         # A fast tip is on a thing before it was ever beside it, and what a spring pulls moves without being touched.
-        fastest = torch.maximum(last.vx * last.vx + last.vy * last.vy, moved.dot(moved))
+        fastest = torch.maximum(s.vx * s.vx + s.vy * s.vy, moved.dot(moved))
         closest = torch.minimum(*nearest.chunk(2, 1))
         touching = ((fastest > MOVING**2) | (closest < CONTACT_REACH**2)).float()
         # A lamp is not touched when it is switched: what is to change has the noise of contact, as in learning.
         switched = torch.maximum(touching, (flash.abs() > SWITCHING_STEP).float())
         # Nothing is learned from what cannot be seen; where the body is the joints tell.
-        seen = (1.0 - unseen * m.thing) * (steps / self.shape.look)
+        seen = 1.0 - unseen * m.thing
         precision = (m.precision + m.precision_more * torch.stack([touching, switched])) * seen  # [2, S, N]
         precision = precision.flatten(0, 1)  # [V, N]
 
         told = s.told + torch.cat([phi.dot(phi), bright * bright]) * (m.variance @ precision)
         varies = Vec(m.spread @ phi.x, m.spread @ phi.y).dot(phi)
         varies = m.summed @ torch.cat([varies, (m.light_spread @ bright) * bright])
-        between = s.between + (varies * precision).clamp(min=0.0)
-        known = self.known(told, between, m)
-        z = now.plus(moved)
-        off = z.minus(m.goal)
+        off = after.minus(m.goal)
         distance = (off.dot(off)).sqrt()
-        return State(
-            z.x, z.y, moved.x, moved.y, light, told, between, known, s.worth + (known - s.known) * discount,
-            torch.maximum(s.seen, (1.0 - unseen) * discount), s.far + (m.goal_weight @ distance) * (steps * discount),
+        return s._replace(
+            x=after.x, y=after.y, vx=moved.x, vy=moved.y, light=light, told=told,
+            between=s.between + (varies * precision).clamp(min=0.0),
+            seen=torch.maximum(s.seen, (1.0 - unseen) * discount), far=s.far + (m.goal_weight @ distance) * discount,
         ), bright  # fmt: skip
+
+    def count(self, s: State, discount: Tensor, m: Model) -> State:
+        """The worth of what was told since it was last counted: its nats times `discount` [1]."""
+        known = self.known(s.told, s.between, m)
+        return s._replace(known=known, worth=s.worth + (known - s.known) * discount)
 
     @staticmethod
     def known(told: Tensor, between: Tensor, m: Model) -> Tensor:
@@ -131,16 +132,22 @@ class InformationGraph(nn.Module):
         doubt = torch.exp(m.doubt * between / (1.0 + m.held @ told))
         return torch.cat([m.entropy @ (1.0 - doubt), m.half_share @ torch.log1p(told)])
 
-    def gain(self, x: dict[str, Tensor], begin: State, s: State, m: Model) -> Tensor:
-        """Expected information gain by part [3, N] nats, from the states before and after the roll-out.
+    def look(self, x: dict[str, Tensor], begin: State, m: Model) -> Tensor:
+        """[1, S] nats: what a look at each slot tells that the arm's shadow hides in the state before the roll-out.
 
-        Structure and parameters are sum_h discount_h (known_h - known_h-1). One look at a hidden slot takes its
-        covariance from P to P R / (P + R), in two axes; it is to be had where the arm's shadow is what hides it.
+        It takes the slot's covariance from P to P R / (P + R), in two axes.
         """
         exists = (x["exists"] > 0.5).float()
-        look = torch.log1p(x["position_variance"] / x["look_variance"]) * x["hidden"] * exists
-        veiled = self.hidden(Vec(begin.x, begin.y), m)
-        return torch.cat([s.worth, (look @ (s.seen * veiled))[None]])
+        veiled = self.hidden(Vec(begin.x[:, :1], begin.y[:, :1]), m)[:, 0]
+        return (torch.log1p(x["position_variance"] / x["look_variance"]) * x["hidden"] * exists * veiled)[None, :]
+
+    @staticmethod
+    def gain(s: State, m: Model) -> Tensor:
+        """Expected information gain by part [3, N] nats, from the state after the roll-out.
+
+        Structure and parameters are sum_h discount_h (known_h - known_h-1), with one discount for each group of steps.
+        """
+        return torch.cat([s.worth, m.look @ s.seen])
 
     @staticmethod
     def preference(x: dict[str, Tensor], begin: State, s: State, m: Model) -> Tensor:

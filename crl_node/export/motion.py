@@ -45,15 +45,15 @@ class MotionGraph(nn.Module):
         pull = (strength - slip * along) / distance
         return away.times(pull).plus(push.times(slip + c.linear))
 
-    def jammed(self, near: Vec, move: Vec, reach: Tensor, back: Vec, forth: Vec) -> Vec:
+    def jammed(self, beyond: Vec, move: Vec, reach: Tensor, back: Vec, forth: Vec) -> Vec:
         """WALL for the body [1, N] m: what things pinned at the rim do not give way pushes it back.
 
-        `near` = z_0 + a dt - z_j, `back` (negative) and `forth` the things' rooms [S - 1, N] m, `reach` [S - 1, 1] m.
+        `beyond` = z_j - z_0 - a dt, `back` (negative) and `forth` the things' rooms [S - 1, N] m, `reach` [S - 1, 1] m.
         """
-        distance = near.dot(near).clamp(min=1e-12).sqrt()
-        approach = -near.dot(move) / distance
+        distance = beyond.dot(beyond).clamp(min=1e-12).sqrt()
+        approach = beyond.dot(move) / distance
         depth = torch.minimum((reach - distance).clamp(min=0.0), approach.clamp(min=0.0))
-        wanted = near.times(-(depth / distance))
+        wanted = beyond.times(depth / distance)
         held = wanted.within(back, forth).minus(wanted)
         return held.left(self.ones)  # their sum
 
@@ -85,11 +85,11 @@ class MotionGraph(nn.Module):
         move = commanded.minus(body)
         rest_next = rest.plus(rest_v)
         inside = rest_next.within(m.wall_low, m.wall_high).minus(rest_next)
-        back = rest.minus(m.rim_low)
-        back = Vec(-back.x.clamp(min=0.0), -back.y.clamp(min=0.0))
+        back = m.rim_low.minus(rest)
+        back = Vec(back.x.clamp(max=0.0), back.y.clamp(max=0.0))
         forth = m.rim_high.minus(rest)
         forth = Vec(forth.x.clamp(min=0.0), forth.y.clamp(min=0.0))
-        jam = self.jammed(commanded.minus(rest), move, m.reach, back, forth)
+        jam = self.jammed(rest.minus(commanded), move, m.reach, back, forth)
         drifts = Vec(torch.cat([self.drift, self.nothing]), torch.cat([self.nothing, self.drift]))
         # Rows: -a dt, inertia of the body, walls (S), a dt, two drifts, nothing.
         linear = stacked(move.negative(), v.part(0, 1), jam, inside, move, drifts, zero)

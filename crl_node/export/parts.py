@@ -119,14 +119,15 @@ class Model(NamedTuple):
     apart: Tensor  # [pairs, S] difference of two slots in units of the sum of their extents
     spread: Tensor  # [P, P] covariance of weights of one target between term sets
     light_spread: Tensor  # [L, L]
-    summed: Tensor  # [V, R] 1 at the variable each row is about, less where it tells only once in a look
+    summed: Tensor  # [V, R] 1 at the variable each row is about
     variance: Tensor  # [R, V] the same transposed, times the variance of the row's weight
     held: Tensor  # [V, R] probability that the row's term is in, at its variable
     half_share: Tensor  # [1, R] half of that probability
     doubt: Tensor  # [V, 1] -1 / (2 entropy)
     entropy: Tensor  # [1, V] nats, of the variable's own term sets
-    precision: Tensor  # [2, S, 1] 1 / variance of a look out of contact, of an axis [m^-2] and of brightness [1]
+    precision: Tensor  # [2, S, 1] 1 / variance of a step out of contact, of an axis [m^-2] and of brightness [1]
     precision_more: Tensor  # [2, S, 1] what is added to it in contact (negative)
+    look: Tensor  # [1, S] nats, of a look at a slot that the arm hides now
     thing: Tensor  # [S, 1] 0 for the body, else 1
     camera: Vec  # [1, 1] m
     shadow: Tensor  # [] length of the arm's shadow per distance of the tip from the camera

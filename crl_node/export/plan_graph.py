@@ -49,33 +49,31 @@ class PlanGraph(nn.Module):
         """What every step and iteration of this call uses."""
         actions = self.clip_speed(x["proposals"], x["max_speed"])
         start = Population(actions, x["bonus"], torch.arange(self.shape.candidates))
-        return self.tables.model(x), self.tables.begin(x), start
+        model, begin = self.tables.model(x), self.tables.begin(x)
+        return model._replace(look=self.information.look(x, begin, model)), begin, start
 
     def steps(self, s: State, actions: Vec, discount: Tensor, m: Model) -> tuple[State, Vec, Trace]:
         """A group of g steps of all roll-outs and what they teach: the state, the tip's path [g, N] m, a trace.
 
         `actions` [g, N] m, the commanded displacements; `discount` [1], the group's mean.
         """
-        count = len(actions.x)
-        here, tips = s, list[Vec]()
-        for h in range(count):
-            last = here
-            z, moved, ahead, phi = self.motion.move(last, actions.part(h, h + 1), m)
-            here = last._replace(x=z.x, y=z.y, vx=moved.x, vy=moved.y)
-            tips.append(z.part(0, 1))
-        after, light = self.information.learn(s, last, moved, ahead, phi, discount, m, count)
-        return after, stacked(*tips), Trace(phi, light)
+        tips = list[Vec]()
+        for h in range(len(actions.x)):
+            after, moved, ahead, phi = self.motion.move(s, actions.part(h, h + 1), m)
+            s, light = self.information.observe(s, after, moved, ahead, phi, discount, m)
+            tips.append(Vec(s.x, s.y).part(0, 1))
+        return self.information.count(s, discount, m), stacked(*tips), Trace(phi, light)
 
     def displacements(self, actions: Tensor, dt: Tensor) -> list[Vec]:
-        """[N, H, 2] m/s -> groups of steps [G, look, N] m, and what is left of the horizon [1, rest, N] m."""
+        """[N, H, 2] m/s -> groups of steps [G, count_every, N] m, and what is left of the horizon [1, rest, N] m."""
         moves = (actions * dt).permute(2, 1, 0)
         return [Vec(x, y) for x, y in zip(self.grouped(moves[0]), self.grouped(moves[1]), strict=True)]
 
     def grouped(self, rows: Tensor) -> list[Tensor]:
-        """Rows [H, ...] of steps as groups [G, look, ...] and [1, rest, ...], either only if there are any."""
-        g, rest = divmod(self.shape.horizon, self.shape.look)
-        whole = g * self.shape.look
-        parts = [rows[:whole].reshape(g, self.shape.look, *rows.shape[1:])] if g else []
+        """Rows [H, ...] of steps as groups [G, count_every, ...] and [1, rest, ...], either only if there are any."""
+        g, rest = divmod(self.shape.horizon, self.shape.count_every)
+        whole = g * self.shape.count_every
+        parts = [rows[:whole].reshape(g, self.shape.count_every, *rows.shape[1:])] if g else []
         return parts + ([rows[None, whole:]] if rest else [])
 
     def discounts(self, discount: Tensor) -> list[Tensor]:
@@ -84,7 +82,7 @@ class PlanGraph(nn.Module):
 
     def value(self, x: dict[str, Tensor], p: Population, begin: State, end: State, path: Vec, m: Model) -> Worth:
         """Information and preference less effort. `path` [H, N] m: the tip after each step."""
-        gain = self.information.gain(x, begin, end, m)
+        gain = self.information.gain(end, m)
         preference = self.information.preference(x, begin, end, m)
         change = (p.actions[:, 1:] - p.actions[:, :-1]).pow(2).sum((1, 2))
         before = stacked(Vec(begin.x, begin.y).part(0, 1), path.part(0, -1))

@@ -42,9 +42,9 @@ class PlanShape:
     horizon: int = 30
     iterations: int = 2
     elites: int = 8
-    #: What a roll-out teaches is counted at every `look`-th step, as if the steps before it were like it. More than 1
-    #: is cheaper, but the search finds plans that look good at the looks alone (docs/planner.md).
-    look: int = 1
+    #: What is told is turned into nats, and discounted by when it came, after every so many steps. It is observed at
+    #: every step: when only every third was looked at, the search found plans that shone at those (docs/planner.md).
+    count_every: int = 3
     #: How many terms may have the body as their target (they are evaluated first, on their own).
     body_terms: int = 24
     #: How many terms of brightness take part in a plan, the most influential first.
@@ -56,7 +56,7 @@ class PlanShape:
                 f"plan shape: {self.elites} elites of {self.candidates} candidates; "
                 "there must be at least one elite and more candidates than elites"
             )
-        if min(self.horizon, self.iterations, self.slots, self.terms, self.particles, self.look) < 1:
+        if min(self.horizon, self.iterations, self.slots, self.terms, self.particles, self.count_every) < 1:
             raise ValueError(f"plan shape: every size must be at least 1, received {self}")
         if max(self.body_terms, self.light_terms) > self.terms:
             raise ValueError(
@@ -66,10 +66,10 @@ class PlanShape:
             raise ValueError(f"plan shape: {self.slots} slots; the tip and one thing are the least")
 
     @property
-    def looks(self) -> tuple[int, ...]:
-        """How many steps lie before each look: `look` each, what is left of the horizon before the last."""
-        whole, rest = divmod(self.horizon, self.look)
-        return (self.look,) * whole + (rest,) * (rest > 0)
+    def groups(self) -> tuple[int, ...]:
+        """How many steps each group holds after which is counted: what is left of the horizon comes last."""
+        whole, rest = divmod(self.horizon, self.count_every)
+        return (self.count_every,) * whole + (rest,) * (rest > 0)
 
     @property
     def name(self) -> str:

@@ -209,7 +209,7 @@ class Stitcher:
     ) -> tuple[Names, dict[str, list[str]]]:
         """The groups of size number `i` as one Scan."""
         inner, begin = sheet.inner(), self.prepare.result[1]
-        row = (self.shape.looks[0], self.shape.candidates)
+        row = (self.shape.groups[0], self.shape.candidates)
         leaves = {k: tuple(v.shape) for k, v in zip(leaf_names({"s": begin}), begin, strict=True)}
         scanned = {"action.x": row, "action.y": row, "discount": (1,)}
         entries = {name: inner.fresh() for name in (*leaves, *scanned)}

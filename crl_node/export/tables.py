@@ -81,6 +81,7 @@ class Tables(nn.Module):
             apart=self.information.apart(x["slot_extent"]),
             **self._doubts(x, is_target * (1.0 - bright) * valid, lights, is_target[:, lights] * lit),
             **self._precision(x["noise_std"], exists),
+            look=torch.zeros(1, s),  # `PlanGraph.prepare` knows the state it depends on
             thing=_column((torch.arange(s) > 0).float()),
             camera=Vec(camera[0], camera[1]),
             shadow=tool[0:1] / (x["camera"][2:3] - tool[0:1]).clamp(min=1e-3),
@@ -97,15 +98,12 @@ class Tables(nn.Module):
         lit = off[:, lights]
         rows = torch.cat([torch.arange(self.shape.terms), lights])
         about = torch.cat([nn.functional.pad(motion, (0, len(lights))), nn.functional.pad(light, (motion.shape[1], 0))])
-        # A switch is thrown once, however many steps a look stands for.
-        once = (x["term_kind"] == int(TermKind.TOGGLE_BY)).float()[rows]
-        summed = about * (1.0 - once * (1.0 - 1.0 / self.shape.look))
         held = x["term_probability"][rows]
         entropy = self.entropy(x["weight_set_mean"][:, rows], share, about)
         return {
             "spread": (off * share).T @ off * (motion.T @ motion),
             "light_spread": (lit * share).T @ lit * (light.T @ light),
-            "summed": summed, "variance": (summed * x["weight_variance"][rows]).T, "held": about * held,
+            "summed": about, "variance": (about * x["weight_variance"][rows]).T, "held": about * held,
             "half_share": 0.5 * held[None, :], "doubt": _column(-0.5 / entropy.clamp(min=1e-6)),
             "entropy": entropy[None, :],
         }  # fmt: skip
@@ -122,9 +120,10 @@ class Tables(nn.Module):
         likelihood = (same @ share)[:, :, 0]  # [V, K] of the set that particle k holds
         return -(likelihood.clamp(min=1e-9).log() @ share)[:, 0]
 
-    def _precision(self, noise_std: Tensor, exists: Tensor) -> dict[str, Tensor]:
-        """1 / variance of what a look tells, which stands for `look` steps."""
-        free, contact = (self.shape.look * exists[:, None, None] / noise_std**2).permute(1, 2, 0).unsqueeze(3).unbind(0)
+    @staticmethod
+    def _precision(noise_std: Tensor, exists: Tensor) -> dict[str, Tensor]:
+        """1 / variance of the change in a step."""
+        free, contact = (exists[:, None, None] / noise_std**2).permute(1, 2, 0).unsqueeze(3).unbind(0)
         return {"precision": free, "precision_more": contact - free}
 
     def lights(self, x: dict[str, Tensor]) -> Tensor:

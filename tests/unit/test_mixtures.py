@@ -39,6 +39,22 @@ def outcomes(
     return np.linalg.cholesky(information + 1e-9 * np.eye(len(value))).T, drawn
 
 
+def test_a_sum_over_weights_is_nearer_to_the_gain_with_variances_given_all_others_than_with_marginal_ones() -> None:
+    """What the planning graph counts of weights whose features come together: sum 1/2 log(1 + v A_pp)."""
+    exact, given, marginal = [], [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        causes = rng.normal(size=(2, 5))
+        past, new = (rng.normal(size=(8, 2)) @ causes + 0.4 * rng.normal(size=(8, 5)) for _ in range(2))
+        precision = 4.0 * np.eye(5) + 10.0 ** (seed % 4 - 2) * past.T @ past
+        information, covariance = 10.0 ** (seed % 5 - 2) * new.T @ new, np.linalg.inv(precision)
+        exact.append(float(weights_gain(covariance, information)))
+        given.append(0.5 * np.log1p(np.diag(information) / np.diag(precision)).sum())
+        marginal.append(0.5 * np.log1p(np.diag(information) * np.diag(covariance)).sum())
+    assert 1.0 < sum(given) / sum(exact) < 1.4 < sum(marginal) / sum(exact)
+    assert np.corrcoef(given, exact)[0, 1] > np.corrcoef(marginal, exact)[0, 1] > 0.9
+
+
 @pytest.mark.parametrize("scale", [0.1, 100.0])
 @pytest.mark.parametrize("weights", [1, 3, 5])
 def test_the_gain_of_correlated_weights_is_the_mean_divergence_of_their_posterior_from_their_prior(

@@ -215,9 +215,11 @@ def test_a_scan_is_allowed_only_in_a_file_that_says_so(tmp_path: Path) -> None:
         verify(changed(tmp_path, lambda model: onnx_model.set_metadata(model, build="loop")))
 
 
-@pytest.mark.parametrize("look", [1, 3])  # 3: two groups of three steps and one of two
-def test_both_builds_of_one_source_give_the_same_and_the_unrolled_one_holds_no_graph(tmp_path: Path, look: int) -> None:
-    shape = PlanShape(candidates=8, horizon=8, iterations=2, elites=3, look=look)
+@pytest.mark.parametrize("every", [1, 3])  # 3: two groups of three steps and one of two
+def test_both_builds_of_one_source_give_the_same_and_the_unrolled_one_holds_no_graph(
+    tmp_path: Path, every: int
+) -> None:
+    shape = PlanShape(candidates=8, horizon=8, iterations=2, elites=3, count_every=every)
     stitcher = Stitcher(shape, defaults(all_inputs(shape)) | initial_values(shape))
     results = []
     for name in onnx_model.BUILDS:

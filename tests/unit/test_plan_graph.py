@@ -14,7 +14,7 @@ from crl_node.posterior import PARTICLES
 from tests.support.plan_inputs import empty_posterior, random_call, random_posterior, with_term
 
 #: With room for every term of a random posterior.
-SMALL = PlanShape(candidates=8, horizon=6, iterations=2, elites=3, light_terms=60)
+SMALL = PlanShape(candidates=8, horizon=6, iterations=2, elites=3, light_terms=60, count_every=1)
 
 
 def tensors(values: Values) -> dict[str, torch.Tensor]:

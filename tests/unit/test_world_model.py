@@ -11,7 +11,8 @@ import pytest
 
 from crl_node.checkpoint import CheckpointError, load_extra
 from crl_node.data import ACTION_PARENT, BODY, Belief, Edge, TermKind
-from crl_node.posterior import PARTICLES, PLANNER_TERMS, check
+from crl_node.posterior import PARTICLES, PLANNER_TERMS, PosteriorError, check, sealed
+from crl_node.structure.evidence import weights_given
 from crl_node.world_model import ModelConfig, WorldModel
 
 DT = 0.1
@@ -232,6 +233,38 @@ def test_particles_hold_only_terms_between_slots_that_are_there(learned: tuple[W
     parents = posterior.term_parent[used]
     assert here[parents[parents >= 0]].all()
     assert posterior.weight_sample.shape == (PARTICLES, PLANNER_TERMS)
+
+
+def test_each_weights_variance_is_the_one_given_all_other_weights_of_any_set(learned: tuple[WorldModel, Discs]) -> None:
+    """Of a set's joint posterior with covariance C the conditional variance of weight p is 1 / (C^-1)_pp."""
+    model = learned[0]
+    posterior, odds = model.posterior(), model.log_prior_odds()[0]
+    for slot in (BODY, 1):
+        problem = model.motion.problem(slot, odds[slot])
+        members = np.flatnonzero(model.motion.best[slot])
+        _, covariance = weights_given(problem, members)
+        given = dict(zip(members.tolist(), 1.0 / np.diag(np.linalg.inv(covariance)), strict=True))
+        rows = np.flatnonzero((posterior.term_target == slot) & (posterior.term_probability > 0.99))
+        compared = 0
+        for row in rows[posterior.term_kind[rows] < TermKind.DECAY]:
+            same = (model.motion.columns.kind == posterior.term_kind[row]) & (
+                model.motion.columns.parent == posterior.term_parent[row]
+            )
+            column = next((f for f in members.tolist() if same[f]), None)
+            if column is not None:
+                assert posterior.weight_variance[row] == pytest.approx(given[column], rel=1e-3)
+                marginal = float(np.diag(covariance)[members == column][0])
+                assert posterior.weight_variance[row] <= 1.001 * marginal
+                compared += 1
+        assert compared
+
+
+def test_a_posterior_with_a_negative_variance_is_refused(learned: tuple[WorldModel, Discs]) -> None:
+    good = learned[0].posterior()
+    bad = np.array(good.weight_variance)
+    bad[0] = -1e-3
+    with pytest.raises(PosteriorError, match="'weight_variance' must be >= 0"):
+        check(sealed(replace(good, weight_variance=bad)))
 
 
 def test_the_weight_of_a_learned_push_is_near_the_truth_in_every_particle(learned: tuple[WorldModel, Discs]) -> None:
