@@ -158,7 +158,7 @@ def growth(folder: Path, calls: int, say: Say, sweeps: dict[str, tuple[int, ...]
 
 def bound(path: Path, shape: PlanShape, milliseconds: float, machine: dict[str, float], module: Any) -> dict[str, Any]:
     """What a call of `milliseconds` reaches of the machine's peak; the time each kind of work alone would take."""
-    counted = module.operations(onnx.load(path), shape.horizon)
+    counted = module.operations(onnx.load(path))
     return {
         **counted,
         "gflops_reached": counted["products_mflop"] / milliseconds,

@@ -53,11 +53,16 @@ def peaks(rows: int = 96, columns: int = 128) -> dict[str, float]:
     }
 
 
-def operations(model: onnx.ModelProto, horizon: int) -> dict[str, Any]:
+def operations(model: onnx.ModelProto) -> dict[str, Any]:
     """Products [MFLOP], bytes that elementwise operators read and write [MB] and operators run, of one plan call."""
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    for body in [a.g for node in whole.graph.node for a in node.attribute if a.HasField("g")]:
+        # Shape inference does not look for the bounds of a Slice outside of the body it stands in.
+        body.initializer.extend(whole.graph.initializer)
+    inferred = onnx.shape_inference.infer_shapes(whole).graph
     total: Counter[str] = Counter()
-    _count(inferred, {}, 1, horizon, total)
+    _count(inferred, {}, 1, total)
     return {
         "products_mflop": total["flop"] / 1e6, "elementwise_mbyte": total["byte"] / 1e6, "operators": total["node"],
     }  # fmt: skip
@@ -69,7 +74,7 @@ def _sizes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
     return sizes | {t.name: tuple(t.dims) for t in graph.initializer}
 
 
-def _count(graph: onnx.GraphProto, outer: dict[str, Any], times: int, horizon: int, total: Counter[str]) -> None:
+def _count(graph: onnx.GraphProto, outer: dict[str, Any], times: int, total: Counter[str]) -> None:
     sizes = {**outer, **_sizes(graph)}
 
     def size(name: str) -> int:
@@ -78,7 +83,7 @@ def _count(graph: onnx.GraphProto, outer: dict[str, Any], times: int, horizon: i
     for node in graph.node:
         bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
         for body in bodies:
-            _count(body, sizes, times * horizon, horizon, total)
+            _count(body, sizes, times * sizes[node.input[-1]][0], total)  # a Scan runs as often as it has rows
         if bodies or node.op_type in _FREE:
             continue
         total["node"] += times

@@ -103,9 +103,9 @@ class InformationGraph(nn.Module):
         precision = (m.precision + m.precision_more * torch.stack([touching, switched])) * seen  # [2, S, N]
         precision = precision.flatten(0, 1)  # [V, N]
 
-        told = s.told + torch.cat([phi.dot(phi), bright * bright]) * (m.variance @ precision)
-        varies = Vec(m.spread @ phi.x, m.spread @ phi.y).dot(phi)
-        varies = m.summed @ torch.cat([varies, (m.light_spread @ bright) * bright])
+        told = s.told + torch.cat([phi.dot(phi), bright * bright]) * rows(precision, m.variable)
+        varies = m.summed @ Vec(m.spread @ phi.x, m.spread @ phi.y).dot(phi)
+        varies = torch.cat([varies, m.light_summed @ ((m.light_spread @ bright) * bright)])
         off = after.minus(m.goal)
         distance = (off.dot(off)).sqrt()
         return s._replace(
@@ -129,6 +129,7 @@ class InformationGraph(nn.Module):
         noises, is worth H (1 - exp(-B / (2 H (1 + W)))) of structure: exact for weak evidence, and never above the
         entropy H of its term sets. docs/information.md compares both with exact values.
         """
+        told = m.variance * told
         doubt = torch.exp(m.doubt * between / (1.0 + m.held @ told))
         return torch.cat([m.entropy @ (1.0 - doubt), m.half_share @ torch.log1p(told)])
 

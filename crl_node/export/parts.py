@@ -119,8 +119,10 @@ class Model(NamedTuple):
     apart: Tensor  # [pairs, S] difference of two slots in units of the sum of their extents
     spread: Tensor  # [P, P] covariance of weights of one target between term sets
     light_spread: Tensor  # [L, L]
-    summed: Tensor  # [V, R] 1 at the variable each row is about
-    variance: Tensor  # [R, V] the same transposed, times the variance of the row's weight
+    summed: Tensor  # [S, P] 1 at the slot each motion term is about
+    light_summed: Tensor  # [S, L]
+    variable: Tensor  # [R] the variable each row is about
+    variance: Tensor  # [R, 1] of the row's weight, given all others; 0 where the row does not count
     held: Tensor  # [V, R] probability that the row's term is in, at its variable
     half_share: Tensor  # [1, R] half of that probability
     doubt: Tensor  # [V, 1] -1 / (2 entropy)
@@ -144,7 +146,7 @@ class State(NamedTuple):
     vx: Tensor  # [S, N] m per step
     vy: Tensor  # [S, N] m per step
     light: Tensor  # [S, N] brightness
-    told: Tensor  # [R, N] information about each weight times its variance
+    told: Tensor  # [R, N] information about each weight, 1 / its unit^2
     between: Tensor  # [V, N] variance between term sets by noise, summed over steps
     known: Tensor  # [2, N] nats that it tells so far: structure, parameters
     worth: Tensor  # [2, N] the same with each step's part discounted

@@ -103,10 +103,16 @@ class Tables(nn.Module):
         return {
             "spread": (off * share).T @ off * (motion.T @ motion),
             "light_spread": (lit * share).T @ lit * (light.T @ light),
-            "summed": about, "variance": (about * x["weight_variance"][rows]).T, "held": about * held,
+            "summed": motion, "light_summed": light, "variable": self.variables(x, lights),
+            "variance": _column(about.sum(0) * x["weight_variance"][rows]), "held": about * held,
             "half_share": 0.5 * held[None, :], "doubt": _column(-0.5 / entropy.clamp(min=1e-6)),
             "entropy": entropy[None, :],
         }  # fmt: skip
+
+    def variables(self, x: dict[str, Tensor], lights: Tensor) -> Tensor:
+        """[R] the variable that each row is about, whether it counts or not."""
+        target = x["term_target"].long()
+        return torch.cat([target, self.shape.slots + target[lights]])
 
     @staticmethod
     def entropy(set_mean: Tensor, share: Tensor, about: Tensor) -> Tensor:
