@@ -62,6 +62,7 @@ a run fills in what its robot has learned
 
 ## Limits
 The rollout follows the mean model, one trajectory a candidate: what several possible worlds would do differently
-enters the value, not the path. Information is counted by Gaussian moments over particles and is never more than the
-particles' own entropy for structure. At most {n.body_terms} motion terms may have the tip as their target.
+enters the value, not the path. Information about weights is a sum over terms (their correlations are left out), about
+structure it is estimated from the variance of the particles' predictions and is never more than the entropy of each
+variable's term sets among them. At most {n.body_terms} motion terms may have the tip as their target.
 """
