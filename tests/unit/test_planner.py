@@ -53,7 +53,7 @@ def test_expected_information_is_reported_by_part_and_rejected_candidates_differ
     p = planner()
     p.swap(uncertain_push())
     plan = p.plan(belief_of(THINGS))
-    assert plan.chosen.gain.parameters > 0.3  # discounted by the way there
+    assert plan.chosen.gain.parameters > 0.25  # discounted by the way there, three steps at a time
     assert plan.chosen.gain.structure < 0.1
     labels = [plan.chosen.label, *(c.label for c in plan.rejected)]
     assert 1 <= len(plan.rejected) <= 5
