@@ -196,6 +196,8 @@ def test_tip_at_a_jam_gets_no_further_in_its_direction_but_may_leave() -> None:
         # Beyond the jam's radius it is forgotten, so compare before that is reached.
         np.testing.assert_allclose(path[-1], expected, atol=0.04 if action == (0.1, 0.2) else 1e-5)
         assert action[0] < 0 or path[:4, 0].max() <= 0.6 + 1e-6
+        if action == (0.1, 0.2):  # friction takes half of what goes into it
+            np.testing.assert_allclose(path[3], (0.6, 0.045), atol=1e-5)
 
 
 def test_elites_survive_so_the_best_score_never_falls_below_the_best_proposal() -> None:
