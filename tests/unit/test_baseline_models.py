@@ -268,6 +268,11 @@ def test_the_tip_stays_in_its_workspace_and_out_of_jams() -> None:
     jam[0] = [0.55, 0.0, 1.0, 0.0]
     held = dynamics.imagine(start, actions, cast, Limits(BOX, jam, cast), DT).path
     assert held[0, :, 0].max() < 0.55
+    jam[0] = [0.5, 0.0, 1.0, 0.0]
+    for action, to in (((0.2, 0.08), (0.5, 0.0)), ((0.1, 0.1), (0.5, 0.015)), ((-0.2, 0.1), (0.44, 0.03))):
+        actions = np.tile(np.float32(action), (1, 3, 1))
+        path = dynamics.imagine(start, actions, cast, Limits(BOX, jam, cast), DT).path
+        np.testing.assert_allclose(path[0, -1], to, atol=1e-4)  # what leans on it rubs
 
 
 def test_rows_are_a_ring_and_events_make_up_their_share_of_a_batch() -> None:
