@@ -12,6 +12,11 @@ from crl_node.structure.variables import Variables
 
 #: The plan graph rolls the body out first, over at most this many of its own motion terms.
 MOST_BODY_TERMS = 24
+#: Which block of `select` is which.
+MOTION, BRIGHTNESS = 0, 1
+#: Rows kept for brightness. Among many things pairs that may push each other outnumber what may light a lamp, and what
+#: is not in the plan graph is never tried.
+LIGHT_TERMS = 24
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,14 @@ class PlannerTerms:
 
 
 def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> PlannerTerms:
-    """Pick the terms that most particles contain. `blocks` pair variables with lengths [S, F]; `present` [S].
+    """Pick the terms that most particles contain. `blocks` pair variables with lengths [S, F], motion before
+    brightness; `present` [S].
 
     A term that no particle holds cannot change a plan, one that half of them hold is what curiosity is about: so
     relevance is the share of particles, ties broken by inclusion probability. A particle whose alternative of a
     group was not picked carries its weight on the alternative that was.
     """
-    rows: list[tuple[float, int, int, int]] = []
+    rows: list[tuple[float, int, int, int]] = []  # relevance, block, target, column
     for number, (block, _) in enumerate(blocks):
         parent = block.columns.parent
         ok = present[:, None] & ((parent < 0) | present[np.maximum(parent, 0)])[None, :]
@@ -45,9 +51,11 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
         for i, f in zip(*np.nonzero(score), strict=True):
             rows.append((-float(score[i, f]), number, int(i), int(f)))
     rows.sort()
-    body = [row for row in rows if row[1:3] == (0, BODY)][:MOST_BODY_TERMS]
-    rows = [row for row in rows if row[1:3] != (0, BODY) or row in body]
-    picked = sorted(rows[:PLANNER_TERMS], key=lambda row: row[1:])
+    body = [row for row in rows if row[1:3] == (MOTION, BODY)][:MOST_BODY_TERMS]
+    rows = [row for row in rows if row[1:3] != (MOTION, BODY) or row in body]
+    lights = [row for row in rows if row[1] == BRIGHTNESS][:LIGHT_TERMS]
+    others = [row for row in rows if row not in set(lights)][: PLANNER_TERMS - len(lights)]
+    picked = sorted(lights + others, key=lambda row: row[1:])
 
     p, k = PLANNER_TERMS, PARTICLES
     out = PlannerTerms(
@@ -72,7 +80,7 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
         best = representative.get(group)
         if best is None or out.probability[n] > out.probability[best]:
             representative[group] = n
-    for _, number, i, f in rows[PLANNER_TERMS:]:
+    for _, number, i, f in sorted(set(rows) - set(picked)):
         block = blocks[number][0]
         place = representative.get((number, i, int(block.columns.group[f])))
         if place is not None:
