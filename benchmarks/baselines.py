@@ -3,7 +3,7 @@
 `models` measures the forward model of `disagreement` and `rnd` alone: how well it predicts each step of
 recorded pushes before it learns from it.
 
-    python -m benchmarks.baselines policies --only skills,skills-short --seeds 0,1,2 --out baselines.json
+    python -m benchmarks.baselines policies --only skills,skills-long --seeds 0,1,2 --out baselines.json
     python -m benchmarks.baselines models --out models.json
 """
 
@@ -37,11 +37,11 @@ from crl_node.simulator.world import World, load_world
 #: Settings that are compared; the first of each policy is what ships.
 POLICIES: dict[str, Callable[[], Policy]] = {
     "skills": Skills,
-    "skills-short": lambda: Skills(length=0.08),
+    "skills-long": lambda: Skills(length=0.12),
     "skills-longer": lambda: Skills(length=0.16),
-    "skills-short-fast": lambda: Skills(length=0.08, speed=0.25),
     "skills-fast": lambda: Skills(speed=0.25),
-    "skills-short-pause": lambda: Skills(length=0.08, pause=0.5),
+    "skills-long-fast": lambda: Skills(length=0.12, speed=0.25),
+    "skills-pause": lambda: Skills(pause=0.5),
     "random": Random,
     "random-slow": lambda: Random(spread=0.12),
     "random-long": lambda: Random(memory=0.97),

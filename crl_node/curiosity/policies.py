@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crl_node.curiosity.jams import paths
 from crl_node.curiosity.names import POLICIES
 from crl_node.curiosity.needs import Need
-from crl_node.curiosity.proposals import Table, experiments, push_legs, side_name, ways
+from crl_node.curiosity.proposals import PUSH_LENGTH, Table, experiments, push_legs, side_name, ways
 from crl_node.curiosity.routes import Leg, velocities
 from crl_node.curiosity.scene import Scene
 from crl_node.curiosity.search import Budget
@@ -168,7 +168,7 @@ class Curious:
 class Skills:
     """Walk to a random thing, push through at a random angle; then the next. The baseline that matters."""
 
-    length: float = 0.12  # m, of a push
+    length: float = PUSH_LENGTH  # m, of a push
     speed: float | None = None  # m/s, of a push; None: the table's push speed
     pause: float = 0.0  # s, after a push
     name: str = "skills"
