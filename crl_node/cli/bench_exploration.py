@@ -16,7 +16,9 @@ from crl_node.parameter_spec import ParameterError
 console = Console()
 
 
-def specs_of(worlds: str, seeds: list[int], policies: str, sight: str, steps: int, every: int, model: str) -> list[Any]:
+def specs_of(
+    worlds: str, seeds: list[int], policies: str, sight: str, steps: int, every: int, model: str = ""
+) -> list[Any]:
     """The episodes asked for; ParameterError, a sentence, when one of the names is wrong."""
     from crl_node.curiosity.assembly import shipped_model
     from crl_node.exploration.sweep import specs
