@@ -22,16 +22,16 @@ import numpy as np
 
 from benchmarks.belief_logs import DT, Log, record_states, world_robot
 from crl_node.arm.profile import load_profile
-from crl_node.curiosity.assembly import default_model
 from crl_node.curiosity.disagreement import Disagreement
 from crl_node.curiosity.dynamics import Dynamics, DynamicsConfig
-from crl_node.curiosity.planner import Planner, PlannerConfig
+from crl_node.curiosity.planner import Planner
 from crl_node.curiosity.policies import Policy, Random, Skills
 from crl_node.curiosity.rnd import Distillation
 from crl_node.curiosity.scene import scene_from
 from crl_node.evaluation.contact import Pushes
 from crl_node.evaluation.pushes import held_out_pushes
 from crl_node.exploration.episode import EpisodeSpec, run_episode
+from crl_node.exploration.sweep import planner_for
 from crl_node.simulator.world import World, load_world
 
 #: Settings that are compared; the first of each policy is what ships.
@@ -71,11 +71,9 @@ MODELS: dict[str, dict[str, float]] = {
 
 def episode(name: str, world: World, pushes: Pushes, seed: int, steps: int, every: int) -> dict[str, Any]:
     """One policy, one placement, from true states: the curve, its mean, what was moved."""
-    table = (*world.table.x, *world.table.y)
-    config = PlannerConfig(table=table, camera=world.camera.eye)
 
     def make(policy: str, seed: int) -> Planner:
-        return Planner(default_model(), POLICIES[policy](), seed, config, provider="cpu", evaluate=False)
+        return planner_for(world, POLICIES[policy](), seed)
 
     spec = EpisodeSpec(world.name, seed, name, "truth", steps, every)
     out = run_episode(spec, world, load_profile(world_robot()), pushes, make)

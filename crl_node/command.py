@@ -24,7 +24,7 @@ class Command:
     trajectory: JointTrajectory | None  # None: an empty one
 
 
-class Sent:
+class CommandedVelocities:
     """Which velocity was last commanded by some time. Commands may be sent ahead of when they begin to act."""
 
     def __init__(self) -> None:

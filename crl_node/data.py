@@ -177,3 +177,8 @@ class Plan:
     path: NDArray[np.float32]  # [H + 1, 2] m, predicted tip path of the chosen candidate
     plan_ms: float
     swap_ms: float  # time the last weight swap took
+
+    def action_at(self, time: float, dt: float) -> Array:
+        """[2] m/s for what begins at `time` s, in steps of `dt` s: an old belief's plan is further along by then."""
+        step = int(np.clip((time - self.stamp) / dt, 0, len(self.chosen.actions) - 1))
+        return np.asarray(self.chosen.actions[step], float)

@@ -78,8 +78,7 @@ class Learner:
 
     def _refine(self, stamp: float) -> str:
         """A slice of structure work where one is due: sums take every frame, which terms matter changes more slowly."""
-        last, tolerance = self._refined, 0.25 * self.config.dt
-        if last <= stamp < last + self.structure_period - tolerance:
+        if not is_due(self._refined, stamp, self.structure_period, self.config.dt):
             return ""
         self._refined = stamp
         return self.model.refresh()
@@ -172,6 +171,14 @@ def align_config(parameters: Any) -> AlignConfig:
     )  # fmt: skip
 
 
+def is_due(last: float, stamp: float, period: float, frame: float) -> bool:
+    """What was done at `last` s of camera time is to be done again at `stamp`, once per `period` s.
+
+    A `frame` period's quarter too early counts; so does a clock that has gone back.
+    """
+    return not last <= stamp < last + period - 0.25 * frame
+
+
 class Schedule:
     """When posterior, graph and checkpoint are due, in camera time, so that a replay makes the same versions."""
 
@@ -182,8 +189,8 @@ class Schedule:
 
     def due(self, what: str, stamp: float) -> bool:
         """True once per `<what>_period` s of camera time; also after the clock has gone back."""
-        last, period = self._last[what], getattr(self._parameters, f"{what}_period")
-        if last <= stamp < last + period - 0.25 * self._parameters.period:
+        period = getattr(self._parameters, f"{what}_period")
+        if not is_due(self._last[what], stamp, period, self._parameters.period):
             return False
         self._last[what] = stamp
         return True

@@ -14,7 +14,7 @@ from typing import Any
 from crl_node.arm.profile import RobotProfile, load_profile
 from crl_node.curiosity.assembly import shipped_model
 from crl_node.curiosity.planner import Planner, PlannerConfig
-from crl_node.curiosity.policies import make_policy
+from crl_node.curiosity.policies import Policy, make_policy
 from crl_node.evaluation.contact import Pushes
 from crl_node.evaluation.pushes import held_out_pushes
 from crl_node.exploration.episode import EpisodeSpec, run_episode
@@ -51,14 +51,14 @@ def episode(spec: EpisodeSpec) -> dict[str, Any]:
     return run_episode(spec, world, profile, pushes, make)
 
 
-def planner_for(world: World, policy: str, seed: int, model: str = "") -> Planner:
-    """A planner with the plan file `model` ("": the default) in `world`.
+def planner_for(world: World, policy: str | Policy, seed: int, model: str = "") -> Planner:
+    """A planner with the plan file `model` ("": the default) in `world`; `policy` by name, or with other settings.
 
     What is not refined in the graph is not valued by it either: gains NaN.
     """
     x, y, z = world.camera.eye
     config = PlannerConfig(table=(*world.table.x, *world.table.y), camera=(x, y, z))
-    chosen = make_policy(policy)
+    chosen = make_policy(policy) if isinstance(policy, str) else policy
     return Planner(shipped_model(model), chosen, seed, config, provider="cpu", evaluate=chosen.refine)
 
 

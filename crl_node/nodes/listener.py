@@ -17,9 +17,14 @@ Kind = TypeVar("Kind", bound=Node)
 
 
 class Listener(Generic[Kind]):
-    """`node` in the domain `domain_id`. Signals stay the program's own; whoever made it serves it and closes it."""
+    """`node` in the domain `domain_id` (None: the environment's). Signals stay the program's own.
 
-    def __init__(self, make: Callable[..., Kind], domain_id: int, namespace: str = "", *, raw: bool = False) -> None:
+    Whoever made it serves it and closes it.
+    """
+
+    def __init__(
+        self, make: Callable[..., Kind], domain_id: int | None, namespace: str = "", *, raw: bool = False
+    ) -> None:  # fmt: skip
         """`make` is called with `context` and `namespace`. `raw`: its subscriptions are to serialised messages."""
         self._context = Context()
         rclpy.init(

@@ -23,7 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 
 from crl_node.arm.commander import Chunk, TipCommander
-from crl_node.command import Command, Sent
+from crl_node.command import Command, CommandedVelocities
 from crl_node.curiosity.assembly import default_model, planner_from
 from crl_node.curiosity.planner import Planner
 from crl_node.data import Belief, Plan
@@ -120,7 +120,7 @@ class PlannerNode(ManagedNode):
         self._belief_message: BeliefMessage | None = None  # lockstep: waits to be answered
         self._waiting_since = 0.0
         self._plan: Plan | None = None
-        self._sent = Sent()
+        self._sent = CommandedVelocities()
         self._joints: tuple[float, dict[str, float], dict[str, float]] | None = None
         self._joints_stamp = -np.inf
         self._pictures_refused: int | None = None  # by the learner, until the last belief
@@ -320,9 +320,8 @@ class PlannerNode(ManagedNode):
         self._plans.publish(convert.plan_to_message(plan, policy=self.params.policy, provider=self.planner.provider))
 
     def _send_step(self, plan: Plan, begin: float) -> None:
-        """The command of `plan` for what begins at `begin` s: an old belief's plan is further along by now."""
-        step = int(np.clip((begin - plan.stamp) / self.params.period, 0, len(plan.chosen.actions) - 1))
-        self._send(plan.chosen.actions[step].astype(float), begin, plan.stamp, plan.posterior_version)
+        """The command of `plan` for what begins at `begin` s."""
+        self._send(plan.action_at(begin, self.params.period), begin, plan.stamp, plan.posterior_version)
 
     def _soon(self) -> float:
         """When a command sent now can begin to act, s."""

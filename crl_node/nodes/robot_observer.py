@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -15,6 +13,7 @@ from std_msgs.msg import String
 
 from crl_node.arm.live_check import Info, Joints, Observation, Picture
 from crl_node.nodes.base import stamp_to_seconds
+from crl_node.nodes.listener import Listener
 
 #: s, how long joint states and pictures are waited for before listening begins.
 DISCOVERY = 6.0
@@ -30,11 +29,8 @@ def observe(topics: dict[str, str], *, seconds: float, domain_id: int | None = N
     `topics`: joint, image, info and command topic, and description (see `Observation`).
     Ages are told on this machine's clock.
     """
-    context = Context()
-    rclpy.init(context=context, domain_id=domain_id, args=[])
-    node = rclpy.create_node("crl_robot_check", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
+    listener = Listener(partial(Node, "crl_robot_check"), domain_id)
+    node = listener.node
     seen = Observation(
         seconds, topics["joint"], topics["image"], topics["info"], topics["command"]
     )
@@ -43,17 +39,15 @@ def observe(topics: dict[str, str], *, seconds: float, domain_id: int | None = N
         # Discovery takes up to some seconds: what is only not found yet must not be told as missing.
         deadline = time.monotonic() + DISCOVERY
         while time.monotonic() < deadline and not (seen.joints and seen.pictures):
-            executor.spin_once(timeout_sec=0.1)
+            listener.executor.spin_once(timeout_sec=0.1)
         seen.joints.clear()
         seen.pictures.clear()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            executor.spin_once(timeout_sec=0.1)
+            listener.executor.spin_once(timeout_sec=0.1)
         _endpoints(node, seen)
     finally:
-        executor.shutdown()
-        node.destroy_node()
-        context.try_shutdown()
+        listener.close()
     return seen
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
 from crl_node.arm.profile import DescriptionNeededError, RobotProfile, load_profile
+from crl_node.nodes.listener import Listener
 
 #: How long robot_state_publisher is waited for, s.
 PATIENCE = 10.0
@@ -36,20 +35,14 @@ def robot_profile(node: Node, name: str) -> RobotProfile:
 
 def hear(topic: str, domain_id: int, patience: float = PATIENCE) -> str | None:
     """The latched text on `topic`, or None. In a context of its own: a node's executor cannot wait for its node."""
-    context = Context()
-    rclpy.init(context=context, domain_id=domain_id, args=[])
-    node = rclpy.create_node("crl_description_listener", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
+    listener = Listener(partial(Node, "crl_description_listener"), domain_id)
     heard: list[str] = []
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    node.create_subscription(String, topic, lambda message: heard.append(message.data), latched)
+    listener.node.create_subscription(String, topic, lambda message: heard.append(message.data), latched)
     deadline = time.monotonic() + patience
     try:
         while not heard and time.monotonic() < deadline:
-            executor.spin_once(timeout_sec=0.1)
+            listener.executor.spin_once(timeout_sec=0.1)
     finally:
-        executor.shutdown()
-        node.destroy_node()
-        context.try_shutdown()
+        listener.close()
     return heard[0] if heard else None

@@ -11,7 +11,7 @@ import numpy as np
 from crl_node.alignment import JointSample
 from crl_node.arm.commander import Chunk, TipCommander
 from crl_node.arm.profile import RobotProfile
-from crl_node.command import Command, Sent
+from crl_node.command import Command, CommandedVelocities
 from crl_node.curiosity.assembly import default_model, planner_from
 from crl_node.curiosity.goals import Goal, hand_over
 from crl_node.data import Belief, Plan, Posterior
@@ -30,7 +30,7 @@ class CommandReplay:
         self.planner = planner_from(self.parameters, profile, model or default_model())
         self._commander = TipCommander(profile)
         self._plan: Plan | None = None
-        self._sent = Sent()
+        self._sent = CommandedVelocities()
         self._sequence = 0
         self._goals: list[tuple[int, tuple[Goal, ...]]] = []  # still to come: from which command on, and which
         self._posteriors: OrderedDict[int, Posterior] = OrderedDict()
@@ -97,8 +97,8 @@ class CommandReplay:
                 yield self._command(None, joints, recorded.stamp, recorded.belief_stamp)
                 return
             yield plan
-        step = int(np.clip((recorded.stamp - plan.stamp) / self.parameters.period, 0, len(plan.chosen.actions) - 1))
-        yield self._command(plan.chosen.actions[step].astype(float), joints, recorded.stamp, plan.stamp)
+        velocity = plan.action_at(recorded.stamp, self.parameters.period)
+        yield self._command(velocity, joints, recorded.stamp, plan.stamp)
 
     # -- both ---------------------------------------------------------------------------------------------------------
 

@@ -53,9 +53,8 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
     rows.sort()
     body = [row for row in rows if row[1:3] == (MOTION, BODY)][:MOST_BODY_TERMS]
     rows = [row for row in rows if row[1:3] != (MOTION, BODY) or row in body]
-    lights = [row for row in rows if row[1] == BRIGHTNESS][:LIGHT_TERMS]
-    others = [row for row in rows if row not in set(lights)][: PLANNER_TERMS - len(lights)]
-    picked = sorted(lights + others, key=lambda row: row[1:])
+    picked = set([row for row in rows if row[1] == BRIGHTNESS][:LIGHT_TERMS])
+    picked.update([row for row in rows if row not in picked][: PLANNER_TERMS - len(picked)])
 
     p, k = PLANNER_TERMS, PARTICLES
     out = PlannerTerms(
@@ -64,8 +63,7 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
         np.zeros((k, p), np.float32),
     )  # fmt: skip
     representative: dict[tuple[int, int, int], int] = {}
-    chosen = set()
-    for n, (_, number, i, f) in enumerate(picked):
+    for n, (_, number, i, f) in enumerate(sorted(picked, key=lambda row: row[1:])):
         block, lengths = blocks[number]
         columns = block.columns
         out.kind[n], out.target[n], out.parent[n] = columns.kind[f], i, columns.parent[f]
@@ -75,12 +73,11 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
         out.variance[n] = block.given[i, f]
         out.set_mean[:, n] = block.set_mean[i, :, f]
         out.sample[:, n] = block.draw[i, :, f]
-        chosen.add((number, i, f))
         group = (number, i, int(columns.group[f]))
         best = representative.get(group)
         if best is None or out.probability[n] > out.probability[best]:
             representative[group] = n
-    for _, number, i, f in sorted(set(rows) - set(picked)):
+    for _, number, i, f in (row for row in rows if row not in picked):
         block = blocks[number][0]
         place = representative.get((number, i, int(block.columns.group[f])))
         if place is not None:
