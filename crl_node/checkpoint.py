@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 #: An array of whatever type a checkpoint may hold.
 Arrays = NDArray[Any]
 
-FORMAT = "crl_node world model 3"
+FORMAT = "crl_node world model 4"
 #: A checkpoint unpacks to about 2 MB; one that unpacks to more than this is made to fill the memory [bytes].
 UNPACKED_LIMIT = 256 * 1024 * 1024
 

@@ -11,7 +11,7 @@ class ModelConfig:
 
     dt: float = 0.1  # s, control step
     wall: tuple[float, float, float, float] = (0.38, 0.82, -0.30, 0.30)  # m, x_min, x_max, y_min, y_max
-    confirm: int = 5  # beliefs in which a slot must be certain before it becomes a variable
+    confirm: int = 2  # beliefs in which a slot must be certain before it becomes a variable
     certainty: float = 0.9  # existence above which a slot counts as certain
     absent_after: int = 50  # beliefs after which a lost slot leaves the planner's posterior
     settle: int = 2  # beliefs after registration in which nothing is learned about a slot

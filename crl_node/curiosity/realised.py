@@ -42,6 +42,8 @@ class Known:
     noise: Array  # [R] m or 1 per step
     odds: Array  # [F] nats, set prior
     best: np.ndarray  # columns of the best set
+    prior_mean: Array  # [F] of the weights
+    prior_std: Array  # [F]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ def _known(block: Variables, slot: int, odds: Array) -> Known:
     copied = Sums(
         sums.gram[:, :size, :size].copy(), sums.cross[:, :size].copy(), sums.square.copy(), sums.rows.copy()
     )
-    return Known(copied, block.noise[slot].copy(), odds.copy(), np.flatnonzero(block.best[slot]))
+    return Known(
+        copied, block.noise[slot].copy(), odds.copy(), np.flatnonzero(block.best[slot]),
+        block.prior_mean[slot].copy(), block.prior_std[slot].copy(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,8 @@ def total(parts: list[Gained], states: float = 0.0) -> InformationGain:
 
 def gained_about(block: Variables, slot: int, before: Known, after: Known, *, motion: bool) -> Gained:
     """What was gained about one variable."""
-    # The set prior of the earlier moment holds for both: what other variables taught meanwhile is not counted here.
-    problems = [_problem(block, known.sums, known.noise, before.odds) for known in (before, after)]
+    # The priors of the earlier moment hold for both: what other variables taught meanwhile is not counted here.
+    problems = [_problem(block, known, before) for known in (before, after)]
     engines = []
     for problem, known in zip(problems, (before, after), strict=True):
         engine = GreedyPosterior(block.greedy)
@@ -146,11 +151,11 @@ def gained_about(block: Variables, slot: int, before: Known, after: Known, *, mo
     )
 
 
-def _problem(block: Variables, sums: Sums, noise: Array, odds: Array) -> Problem:
-    c = block.columns
+def _problem(block: Variables, known: Known, prior: Known) -> Problem:
+    sums = known.sums
     return make_problem(
-        sums.gram, sums.cross, sums.square, sums.rows, noise, prior_mean=c.prior_mean, prior_std=c.prior_std,
-        group=c.group, log_prior_odds=odds,
+        sums.gram, sums.cross, sums.square, sums.rows, known.noise, prior_mean=prior.prior_mean,
+        prior_std=prior.prior_std, group=block.columns.group, log_prior_odds=prior.odds,
     )  # fmt: skip
 
 

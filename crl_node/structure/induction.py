@@ -21,7 +21,6 @@ import numpy as np
 
 from crl_node.checkpoint import Arrays
 from crl_node.data import MAX_SLOTS, Array, TermKind
-from crl_node.mechanisms import grammar
 from crl_node.mechanisms.environments import Sums
 from crl_node.mechanisms.reservoir import LONGEST, Reservoir
 from crl_node.mechanisms.statistics import REGIMES
@@ -116,10 +115,11 @@ class Induction:
         cross = np.einsum("nmc,nkc->mk", weight * phi[:, : len(members)], pushed)
         moment = np.einsum("nkc,nc->k", weight * pushed, kept["change"][:, target])
         problem = block.problem(target, np.zeros(len(columns)))
-        mean, std = grammar.WEIGHT_PRIOR[TermKind.PUSH]
+        column = int(np.flatnonzero((columns.kind == TermKind.PUSH) & (columns.parent == parent))[0])
+        mean, std = float(block.prior_mean[target, column]), float(block.prior_std[target, column])
         pivot, pull = 1.0 + std**2 * own, std * moment + mean / std
         if members.size:
-            scaled = cross * std * columns.prior_std[members, None]
+            scaled = cross * std * block.prior_std[target, members, None]
             solved = np.linalg.solve(problem.precision[np.ix_(members, members)], scaled)
             pivot = pivot - (scaled * solved).sum(axis=0)
             pull = pull - problem.linear[members] @ solved

@@ -24,6 +24,8 @@ from crl_node.structure.comparison import ChangeConfig, Comparison, compare
 from crl_node.structure.evidence import Problem, make_problem, weights_given
 from crl_node.structure.greedy import GreedyConfig, GreedyPosterior
 from crl_node.structure.prior import Experience
+from crl_node.structure.strengths import NAMES as STRENGTHS
+from crl_node.structure.strengths import Strengths
 
 if TYPE_CHECKING:
     from crl_node.structure.chosen import EnginePosterior
@@ -44,7 +46,10 @@ class NoisePrior:
 MOTION_NOISE = NoisePrior(std=(0.0015, 0.008), rows=20.0, floor=0.001)
 BRIGHTNESS_NOISE = NoisePrior(std=(0.05, 0.10), rows=10.0, floor=0.03)
 
-_SUMMARY = ("inclusion", "mean", "std", "given", "set_mean", "draw", "best", "edge", "noise", "shares")
+_SUMMARY = (
+    "inclusion", "mean", "std", "given", "prior_mean", "prior_std", "set_mean", "draw", "best", "edge", "noise",
+    "shares",
+)  # fmt: skip
 #: Came later: a checkpoint without them is read, they are filled again with each variable's next refresh.
 _INTERVALS = ("share_low", "share_high", "tail_scale")
 
@@ -63,6 +68,9 @@ class Variables:
         self.compared: dict[int, Comparison] = {}  # by slot, live environment against the earlier ones
         self.slides = Slides()  # where friction shows; filled for motion only
         self.experience = Experience(columns)
+        self.strengths = Strengths(columns)
+        self.prior_mean = np.tile(columns.prior_mean, (MAX_SLOTS, 1))  # of the last refresh
+        self.prior_std = np.tile(columns.prior_std, (MAX_SLOTS, 1))
         self.greedy, self.change, self.engine = greedy or GreedyConfig(), change or ChangeConfig(), engine
         self.inclusion = np.zeros((MAX_SLOTS, size))
         self.mean = np.zeros((MAX_SLOTS, size))  # averaged over structures
@@ -82,6 +90,7 @@ class Variables:
     def refresh(self, slot: int, log_prior_odds: Array, rng: np.random.Generator) -> None:
         """Recompute the posterior of one variable under the set prior `log_prior_odds` [F]."""
         self._compare(slot, log_prior_odds)
+        self.prior_mean[slot], self.prior_std[slot] = self.strengths.prior(slot)
         engine = self._new_posterior(rng)
         engine.best = np.flatnonzero(self.best[slot] & np.isfinite(log_prior_odds))
         self._learn_noise(slot, engine.best)
@@ -92,8 +101,11 @@ class Variables:
         self.inclusion[slot] = engine.inclusion()
         self.experience.record(slot, self.inclusion[slot], log_prior_odds)
         self.mean[slot], self.std[slot] = engine.weights()
+        self.strengths.record(
+            slot, self.inclusion[slot], self.mean[slot], self.std[slot], (self.prior_mean[slot], self.prior_std[slot])
+        )
         # 1 / Lambda_pp: the same in every set that holds the term.
-        self.given[slot] = np.square(self.columns.prior_std) / np.diagonal(problem.precision)
+        self.given[slot] = np.square(self.prior_std[slot]) / np.diagonal(problem.precision)
         for parent in range(MAX_SLOTS):
             self.edge[slot, parent] = engine.any_inclusion(self.columns.parent == parent)
         self._draw(slot, engine, rng)
@@ -130,8 +142,9 @@ class Variables:
         self.statistics.cross[slot, :, column] = cross
         for array in (self.inclusion, self.mean, self.best, self.experience.inclusion):
             array[slot, column] = 0
-        self.std[slot, column] = self.columns.prior_std[column]
-        self.given[slot, column] = np.square(self.columns.prior_std[column])
+        self.strengths.silence(slot, column)
+        self.std[slot, column] = self.prior_std[slot, column]
+        self.given[slot, column] = np.square(self.prior_std[slot, column])
         self.set_mean[slot, :, column] = 0.0
         self.draw[slot, :, column] = 0.0
         self.experience.own[slot, column] = True
@@ -159,7 +172,7 @@ class Variables:
         size, stats = len(self.columns), self.sums(slot)
         return make_problem(
             stats.gram[:, :size, :size], stats.cross[:, :size], stats.square, stats.rows,
-            self.noise[slot], prior_mean=self.columns.prior_mean, prior_std=self.columns.prior_std,
+            self.noise[slot], prior_mean=self.prior_mean[slot], prior_std=self.prior_std[slot],
             group=self.columns.group, log_prior_odds=log_prior_odds,
         )  # fmt: skip
 
@@ -235,6 +248,7 @@ class Variables:
         self.compared.pop(slot, None)
         self.slides.forget(slot)
         self.experience.forget(slot)
+        self.strengths.forget(slot)
         for name in ("inclusion", "mean", "set_mean", "draw", "best", "edge", "tail_mean"):
             getattr(self, name)[slot] = 0
         own = self.columns.parent == slot
@@ -243,8 +257,12 @@ class Variables:
             array[:, own] = 0
         self.set_mean[:, :, own] = 0.0
         self.draw[:, :, own] = 0.0
-        self.given[slot] = np.square(self.columns.prior_std)
-        self.given[:, own] = np.square(self.columns.prior_std[own])
+        for array, base in (
+            (self.prior_mean, self.columns.prior_mean), (self.prior_std, self.columns.prior_std),
+            (self.given, np.square(self.columns.prior_std)),
+        ):  # fmt: skip
+            array[slot] = base
+            array[:, own] = base[own]
         self.noise[slot] = self.noise_prior.std
         self.shares[slot] = 0.0, 0.0, 1.0
         self.share_low[slot], self.share_high[slot], self.tail_scale[slot] = 0.0, 1.0, np.exp(dense.LOG_PRIOR)
@@ -256,6 +274,8 @@ class Variables:
             out[f"{prefix}_{name}"] = getattr(self, name)
         out[f"{prefix}_slides"] = self.slides.sums
         out[f"{prefix}_log_bayes_factor"] = self.experience.log_bayes_factor
+        for name in STRENGTHS:
+            out[f"{prefix}_strength_{name}"] = getattr(self.strengths, name)
         return out | self.environments.state(prefix)
 
     def restore(self, arrays: Mapping[str, Array], prefix: str, earlier: int = 0) -> None:
@@ -273,6 +293,8 @@ class Variables:
         factor = np.asarray(arrays[f"{prefix}_log_bayes_factor"], float)
         if factor.shape != self.experience.log_bayes_factor.shape:
             raise ValueError(f"checkpoint array '{prefix}_log_bayes_factor' has shape {factor.shape}; not loaded")
+        strengths = Strengths(self.columns)
+        strengths.restore(arrays, f"{prefix}_strength")
         self.environments.restore(arrays, prefix, earlier)
         self.statistics.restore(arrays, prefix)
         self.slides.restore(arrays, f"{prefix}_slides", earlier + 1)
@@ -280,5 +302,6 @@ class Variables:
         self.__dict__.update(new)
         self.experience.log_bayes_factor = factor.copy()
         self.experience.inclusion = self.inclusion.copy()
+        self.strengths = strengths
 
 

@@ -47,8 +47,15 @@ def trial(seed: int, *, assumed: float = 1.0) -> Gained:
         )
         y = phi @ weights + NOISE[regime] * rng.normal(size=count)
         parts.append(sums(phi, y, regime))
-    before = Known(parts[0], assumed * NOISE, odds, np.zeros(0, int))
-    after = Known(parts[0] + parts[1] + parts[2], assumed * NOISE, odds, np.zeros(0, int))
+    before = Known(parts[0], assumed * NOISE, odds, np.zeros(0, int), COLUMNS.prior_mean, COLUMNS.prior_std)
+    after = Known(
+        parts[0] + parts[1] + parts[2],
+        assumed * NOISE,
+        odds,
+        np.zeros(0, int),
+        COLUMNS.prior_mean,
+        COLUMNS.prior_std,
+    )
     return gained_about(Variables(COLUMNS, MOTION_NOISE), 2, before, after, motion=True)
 
 
@@ -96,8 +103,8 @@ def test_steps_in_which_nothing_happened_bring_and_promise_nothing() -> None:
         sums(phi, 0.002 * rng.normal(size=6), 1),
         sums(np.zeros((20, 4)), 0.001 * rng.normal(size=20), 0),
     )
-    before = Known(first, NOISE, odds, np.zeros(0, int))
-    after = Known(first + rest, NOISE, odds, np.zeros(0, int))
+    before = Known(first, NOISE, odds, np.zeros(0, int), COLUMNS.prior_mean, COLUMNS.prior_std)
+    after = Known(first + rest, NOISE, odds, np.zeros(0, int), COLUMNS.prior_mean, COLUMNS.prior_std)
     found = gained_about(Variables(COLUMNS, MOTION_NOISE), 2, before, after, motion=True)
     assert (found.structure, found.parameters) == pytest.approx((0.0, 0.0), abs=1e-9)
     assert (found.designed_structure, found.designed_parameters) == (0.0, 0.0)
