@@ -50,13 +50,17 @@ def expanded(world: str) -> list[str]:
 def table(worlds: dict[str, Any]) -> Table:
     """Medians by world and policy, with the pairs in which the reference was ahead."""
     view = Table(title="median control steps; what was not reached counts as the whole episode")
-    for head in ("world", "policy", "episodes", "to R² .8", "to AUROC .95", "R² over time", "moved", "curious ahead"):
+    for head in ("world", "policy", "episodes", "to R² .8", "to R² .85", "to AUROC .95", "R² over time", "moved",
+                 "curious ahead at .8, .85"):  # fmt: skip
         view.add_column(head)
     for world, policies in worlds.items():
         for policy, row in policies.items():
-            ahead = f"{row['reference_ahead']} of {row['pairs']}" if "pairs" in row and policy != "curious" else ""
+            ahead = ""
+            if "pairs" in row and policy != "curious":
+                ahead = f"{row['reference_ahead']}, {row['reference_ahead_to_high_r2']} of {row['pairs']}"
             view.add_row(
                 world, policy, str(row["episodes"]), f"{row['median_steps_to_r2']:g}",
+                f"{row['median_steps_to_high_r2']:g}",
                 f"{row['median_steps_to_auroc']:g}", f"{row['median_mean_r2']:.3f}", f"{row['median_things_moved']:g}",
                 ahead,
             )  # fmt: skip

@@ -93,7 +93,10 @@ def made_up(policy: str, seed: int, steps_to_r2: int | None, steps: int = 40) ->
     return spec, {
         "spec": asdict(spec), "processor_seconds": 1.0, "things": ["a"], "mechanisms": [["SPRING", "a", "b.position"]],
         "curves": {
-            "step": at, "contact_r2": [0.9 if steps_to_r2 is not None and k >= steps_to_r2 else 0.1 for k in at],
+            "step": at,
+            "contact_r2": [
+                0.1 if steps_to_r2 is None or k < steps_to_r2 else 0.82 if k == steps_to_r2 else 0.9 for k in at
+            ],
             "edge_auroc": [None] * (len(at) - 1) + [1.0], "things_moved": [1] * len(at), "metres": [0.1] * len(at),
             "found": [[k >= 20] for k in at],
         },
@@ -110,12 +113,16 @@ def test_figures_and_paired_differences_of_made_up_curves() -> None:
     assert row["steps_to_r2"] == 20
     assert row["steps_to_auroc"] == 40
     assert row["found"] == {"spring": 20}
-    assert row["mean_r2"] == pytest.approx((0.1 + 3 * 0.9) / 4)
+    assert row["steps_to_high_r2"] == 30
+    assert row["mean_r2"] == pytest.approx((0.1 + 0.82 + 2 * 0.9) / 4)
     table = summary(results)["four_cubes/truth"]
     assert table["curious"]["median_steps_to_r2"] == 20
     # What was not reached counts as the whole episode.
     assert table["skills"]["median_steps_to_r2"] == 30
     assert table["skills"]["paired_steps"] == [-20, 0, 0]
+    assert table["skills"]["paired_steps_to_high_r2"] == [-20, 0, 0]
+    assert table["skills"]["reference_ahead_to_high_r2"] == 1
+    assert table["curious"]["median_steps_to_high_r2"] == 30
     assert (table["skills"]["reference_ahead"], table["skills"]["reference_level"]) == (1, 2)
     assert table["skills"]["reference_ahead_in_mean_r2"] == 2
 

@@ -285,6 +285,30 @@ def test_the_same_beliefs_and_seed_give_the_same_bytes_and_another_seed_other_pa
     np.testing.assert_allclose(means[0], means[2])
 
 
+def test_how_hard_one_disc_was_pushed_is_expected_of_the_one_never_touched() -> None:
+    """Weight 1 is the truth, .6 the prior's."""
+    model, world = registered()
+    world.position[2] = [0.75, 0.22]
+    pushes = np.flatnonzero((model.motion.columns.kind == TermKind.PUSH) & (model.motion.columns.parent == BODY))
+    before = model.motion.prior_mean[2, pushes].copy(), model.motion.prior_std[2, pushes].copy()
+    for way in ([1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]):
+        world.target, world.left, world.way = 1, 14, np.array(way)
+        world.position[BODY] = world.position[1] - 0.08 * world.way
+        world.velocity[:] = 0.0
+        model.observe(world.belief(), None)
+        for _ in range(13):
+            action = 0.12 * world.way
+            world.step(action)
+            model.observe(world.belief(), action)
+            model.refresh()
+    assert np.linalg.norm(world.position[2] - [0.75, 0.22]) == 0.0
+    model.refresh_all()
+    assert (model.motion.prior_mean[2, pushes] > before[0] + 0.15).all()
+    assert (model.motion.prior_std[2, pushes] < 0.9 * before[1]).all()
+    shown = model.motion.mean[2, pushes].sum() / model.motion.inclusion[2, pushes].sum()
+    assert abs(shown - 1.0) < 0.25
+
+
 def test_a_slot_that_is_long_gone_leaves_the_planners_posterior_but_not_the_graph() -> None:
     model, world = registered()
     keep = [0, 1, 3]
