@@ -57,7 +57,7 @@ class EnginePosterior(SetAverage):
             self.best = informed
         odds = flip_odds(problem, self.best)
         chosen = self._choose(problem, informed, odds)
-        inside = np.flatnonzero(np.isin(problem.group, chosen) & problem.allowed)
+        inside = np.flatnonzero(problem.of_groups(chosen) & problem.allowed)
         if inside.size:
             engine = engine_for(self.name, self.seed)
             engine.update([problem.restricted(inside)])
@@ -73,7 +73,7 @@ class EnginePosterior(SetAverage):
             self.probability, self.sets = np.ones(1), np.zeros((1, size), bool)
         self.probability = self.probability / self.probability.sum()
         self.best = np.flatnonzero(self.sets[int(np.argmax(self.probability))])
-        self._outside = problem.allowed & ~np.isin(problem.group, chosen)
+        self._outside = problem.allowed & ~problem.of_groups(chosen)
         self._marginal = self.sets
         self._judge_alone(_AVERAGED)
 

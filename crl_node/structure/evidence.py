@@ -16,6 +16,7 @@ Noise unknown and integrated out, sigma^2 ~ InverseGamma(a0, b0), weights N(mu, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,6 +85,12 @@ class Problem:
         if self.size_log_prior is None:
             return np.zeros(np.shape(count))
         return np.asarray(self.size_log_prior[np.minimum(count, len(self.size_log_prior) - 1)])
+
+    def of_groups(self, groups: Sequence[int] | NDArray[np.int_]) -> Bools:
+        """[F] columns that belong to any of `groups`. (`np.isin` takes five times as long at these sizes.)"""
+        member = np.zeros(int(self.group.max(initial=-1)) + 1, bool)
+        member[np.asarray(groups, int)] = True
+        return np.asarray(member[self.group])
 
     def restricted(self, columns: NDArray[np.int_]) -> Problem:
         """The same problem over some of its columns."""

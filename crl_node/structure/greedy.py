@@ -42,18 +42,19 @@ class GreedyPosterior(SetAverage):
         informed = problem.allowed & (problem.information > INFORMED)
         self.best = self._climb(problem, self.best[informed[self.best]], informed)
         odds = flip_odds(problem, self.best)
-        held = np.isin(problem.group, problem.group[self.best])
+        held = problem.of_groups(problem.group[self.best])
         self._choose_shortlist(odds, informed, held)
         base = np.zeros(len(problem.group), bool)
-        base[self.best[~np.isin(problem.group[self.best], self.shortlist)]] = True
+        listed = problem.of_groups(self.shortlist)
+        base[self.best[~listed[self.best]]] = True
         self.sets = product_sets(problem, self._options, base)
         score = log_evidence(problem, self.sets) + log_prior(problem, self.sets)
         score -= score.max()
         self.probability = np.exp(score) / np.exp(score).sum()
         # Groups that had no room on the shortlist are judged alone, those held by the best set among them: its member
         # stays in for the evidence of the others, but is no certainty.
-        loose = np.isin(problem.group, self._undecided) & ~np.isin(problem.group, self.shortlist)
-        self._outside = problem.allowed & ~np.isin(problem.group, self.shortlist) & (loose | ~held)
+        loose = problem.of_groups(self._undecided) & ~listed
+        self._outside = problem.allowed & ~listed & (loose | ~held)
         self._marginal = self.sets & ~self._outside
         self._judge_alone(self.config.averaged)
 
