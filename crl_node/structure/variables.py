@@ -290,6 +290,8 @@ class Variables:
                     f"{old.shape} of finite values; not loaded"
                 )
             new[name] = array.copy()
+        if not (new["prior_std"] > 0.0).all():
+            raise ValueError(f"checkpoint array '{prefix}_prior_std' must be > 0; not loaded")
         factor = np.asarray(arrays[f"{prefix}_log_bayes_factor"], float)
         if factor.shape != self.experience.log_bayes_factor.shape:
             raise ValueError(f"checkpoint array '{prefix}_log_bayes_factor' has shape {factor.shape}; not loaded")

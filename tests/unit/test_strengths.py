@@ -8,6 +8,7 @@ import pytest
 from crl_node.data import BODY, TermKind
 from crl_node.mechanisms.grammar import BRIGHTNESS, MOTION
 from crl_node.structure.strengths import OWN, SHARED, Strengths
+from crl_node.structure.variables import MOTION_NOISE, Variables
 
 INERTIA = int(np.flatnonzero(MOTION.kind == TermKind.INERTIA)[0])
 SPRING = int(np.flatnonzero(MOTION.kind == TermKind.SPRING)[0])
@@ -113,5 +114,11 @@ def test_a_damaged_checkpoint_is_refused() -> None:
         broken[f"s_{name}"][1, 1] = value
         with pytest.raises(ValueError, match=f"s_{name}"):
             strengths.restore(broken, "s")
+    variables = Variables(MOTION, MOTION_NOISE)
+    state = {name: np.array(array) for name, array in variables.state("motion").items()}
+    variables.restore(state, "motion")
+    state["motion_prior_std"][2, 3] = 0.0
+    with pytest.raises(ValueError, match="prior_std' must be > 0"):
+        variables.restore(state, "motion")
     with pytest.raises(ValueError, match="shape"):
         strengths.restore({**arrays, "s_estimate": np.zeros((2, 2))}, "s")
