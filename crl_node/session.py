@@ -18,8 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from crl_node import __version__, shared_memory
+from crl_node import __version__
 from crl_node.parameter_spec import ParameterError
+from crl_node.shared_memory import OwnFiles
 from crl_node.status import Status
 from crl_node.supervisor import NodeFailedError, Supervisor
 from crl_node.system import (
@@ -140,6 +141,7 @@ class Session:
             on_event=on_event,
         )
         listener: StatusListener | None = None
+        own = OwnFiles()
         outcome, text = Outcome.FAILED, ""
         try:
             supervisor.start()
@@ -153,10 +155,10 @@ class Session:
             raise
         finally:
             supervisor.stop()
-            mine = shared_memory.files_used_by(os.getpid())
+            own.look()
             if listener is not None:
                 listener.close()
-            shared_memory.remove_abandoned(known=mine, domain=lease.domain_id)
+            own.remove(known=supervisor.files, domain=lease.domain_id)
             self._write_last(outcome, text, supervisor, listener.status if listener else Status())
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -60,34 +61,60 @@ def files_used_by(pid: int) -> set[Path]:
     return {path for path in used if _is_ours(path.name)}
 
 
-def files_in_use() -> set[Path]:
-    """Fast DDS files that any living process uses."""
+def files_in_use(*, but_for: int | None = None) -> set[Path]:
+    """Fast DDS files that any living process uses; `but_for`: a process that does not count."""
     used: set[Path] = set()
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and int(entry.name) != but_for:
             used |= files_used_by(int(entry.name))
     return used
 
 
-def remove_abandoned(*, known: Iterable[Path] = (), domain: int | None = None) -> list[Path]:
+def remove_abandoned(
+    *, known: Iterable[Path] = (), domain: int | None = None, released: Iterable[Path] = ()
+) -> list[Path]:
     """Remove those of `known`, and of the port files of `domain`, that no living process uses; returns them.
 
-    A segment's lock file and semaphore go with it.
+    A segment's lock file and semaphore go with it. `released`: files this process may still have mapped, but for
+    participants it has closed (see `OwnFiles`); its own mapping of these is no use of them.
     """
     existing = fastdds_files()
-    stems = {path.name.removeprefix("sem.").removesuffix("_el").removesuffix("_mutex") for path in known}
+    stems = {_stem(path) for path in known}
     mine = {
-        path
-        for path in existing
-        if path.name.removeprefix("sem.").removesuffix("_el").removesuffix("_mutex") in stems
-        or (domain is not None and domain_of(path) == domain)
+        path for path in existing if _stem(path) in stems or (domain is not None and domain_of(path) == domain)
     }
     removed = []
     if mine:
-        for path in sorted(mine - files_in_use()):
+        kept = files_in_use(but_for=os.getpid()) | (files_used_by(os.getpid()) - set(released))
+        for path in sorted(mine - kept):
             try:
                 path.unlink()
             except OSError:
                 continue
             removed.append(path)
     return removed
+
+
+def _stem(path: Path) -> str:
+    return path.name.removeprefix("sem.").removesuffix("_el").removesuffix("_mutex")
+
+
+class OwnFiles:
+    """Shared memory that this process comes to use from now on, for participants it makes and closes again.
+
+    Fast DDS keeps what it has mapped for some seconds after a participant is closed, and then does not remove the
+    segment of a peer that was killed. So whoever closes the participant says here that it has.
+    """
+
+    def __init__(self) -> None:
+        self._before = files_used_by(os.getpid())
+        self._files: set[Path] = set()
+
+    def look(self) -> set[Path]:
+        """All files seen so far; for the last time right before the participants are closed."""
+        self._files |= files_used_by(os.getpid()) - self._before
+        return self._files
+
+    def remove(self, *, known: Iterable[Path] = (), domain: int | None = None) -> list[Path]:
+        """`remove_abandoned` with these files, after the participants were closed."""
+        return remove_abandoned(known={*known, *self._files}, domain=domain, released=self._files)

@@ -123,6 +123,7 @@ class Soak:
         result: dict[str, Any] = {"options": {k: str(v) for k, v in asdict(self.options).items()}, "outcome": "failed"}
         self._began = time.monotonic()
         listener: StatusListener | None = None
+        own = shared_memory.OwnFiles()
         try:
             supervisor.start()
             from crl_node.nodes.status import StatusListener
@@ -136,11 +137,11 @@ class Soak:
         except NodeFailedError as error:
             result["error"] = str(error)
         finally:
-            mine = shared_memory.files_used_by(os.getpid())
             supervisor.stop()
+            own.look()
             if listener is not None:
                 listener.close()
-            shared_memory.remove_abandoned(known=mine, domain=lease.domain_id)
+            own.remove(known=supervisor.files, domain=lease.domain_id)
             for number, handler in before.items():
                 signal.signal(number, handler)
             lease.release()

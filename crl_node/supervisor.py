@@ -235,6 +235,11 @@ class Supervisor:
                 janitor.kill()
                 janitor.wait()
 
+    @property
+    def files(self) -> set[Path]:
+        """Shared memory that the nodes, and this process for them, have used so far."""
+        return self._told
+
     def kill_now(self) -> None:
         """SIGKILL to all at once."""
         self.stop(interrupt=0.0, terminate=0.0)

@@ -37,6 +37,7 @@ class RosDomain:
         self.folder = folder
         self.processes: list[NodeProcess] = []
         self.shm: set[Path] = set()
+        self._own = shared_memory.OwnFiles()
         self._context: Any = None
         self._executor: Any = None
         self._node: Any = None
@@ -123,12 +124,12 @@ class RosDomain:
         """End everything."""
         for process in self.processes:
             process.end()
+        self._own.look()
         if self._node is not None:
-            self.shm |= shared_memory.files_used_by(os.getpid())
             self._executor.shutdown()
             self._node.destroy_node()
             self._context.try_shutdown()
-        shared_memory.remove_abandoned(known=self.shm, domain=self.id)
+        self._own.remove(known=self.shm, domain=self.id)
 
 
 class NodeProcess:

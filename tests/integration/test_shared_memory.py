@@ -1,0 +1,85 @@
+"""What a closed participant and a killed peer leave in /dev/shm is removed at once, and nobody else's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crl_node import shared_memory
+from crl_node.system import lease_domain, ros_environment
+
+pytestmark = pytest.mark.ros
+
+TALKER = """
+import rclpy
+from std_msgs.msg import String
+
+rclpy.init()
+node = rclpy.create_node("talker")
+publisher = node.create_publisher(String, "talk", 10)
+node.create_timer(0.02, lambda: publisher.publish(String(data="x" * 1000)))
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def talker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A publishing process in a domain of its own, and that domain."""
+    pytest.importorskip("rclpy")
+    lease = lease_domain()
+    for name, value in ros_environment(lease.domain_id, run_dir=tmp_path).items():
+        monkeypatch.setenv(name, value)
+    process = subprocess.Popen([sys.executable, "-c", TALKER])
+    yield process, lease.domain_id
+    process.kill()
+    process.wait()
+    shared_memory.remove_abandoned(domain=lease.domain_id)
+    lease.release()
+
+
+def segments(files: set[Path]) -> set[Path]:
+    return {path for path in files if "port" not in path.name and not path.name.endswith("_el")}
+
+
+def test_a_killed_peers_segment_goes_although_this_process_has_it_mapped_still(
+    talker: tuple[subprocess.Popen[bytes], int],
+) -> None:
+    from rclpy.node import Node
+    from std_msgs.msg import String
+
+    from crl_node.nodes.listener import Listener
+
+    process, domain = talker
+    heard: list[str] = []
+
+    def make(**options: object) -> Node:
+        node = Node("hearer", **options)  # type: ignore[arg-type]
+        node.create_subscription(String, "talk", lambda message: heard.append(message.data), 10)
+        return node
+
+    own = shared_memory.OwnFiles()
+    listener = Listener(make, domain)
+    while len(heard) < 3:
+        listener.executor.spin_once(timeout_sec=0.1)
+        assert process.poll() is None
+    peers = segments(shared_memory.files_used_by(process.pid))
+    peers_segment = peers & segments(shared_memory.files_used_by(os.getpid()))
+    assert peers_segment, "nothing went through shared memory"
+    own.look()
+    removed = shared_memory.remove_abandoned(known=peers_segment, released=peers_segment)
+    assert removed == [], "the peer uses it"
+    process.kill()
+    process.wait()
+    assert not peers & set(shared_memory.remove_abandoned(known=peers)), "in use here: the participant is not closed"
+    listener.close()
+    left = peers & shared_memory.files_used_by(os.getpid())
+    removed = own.remove(known=peers, domain=domain)
+    assert not (peers | own.look()) & shared_memory.fastdds_files()
+    assert not {path for path in shared_memory.fastdds_files() if shared_memory.domain_of(path) == domain}
+    if left:  # the case this is about: Fast DDS lets go of it seconds later, and leaves the file
+        assert peers & set(removed)
