@@ -38,6 +38,7 @@ class RosDomain:
         self.processes: list[NodeProcess] = []
         self.shm: set[Path] = set()
         self._own = shared_memory.OwnFiles()
+        self._looked = 0.0
         self._context: Any = None
         self._executor: Any = None
         self._node: Any = None
@@ -65,7 +66,15 @@ class RosDomain:
         deadline = time.monotonic() + patience
         while not condition():
             self._executor.spin_once(timeout_sec=0.05)
+            self.look()
             assert time.monotonic() < deadline, f"{what} did not come true in {patience} s\n{self.logs()}"
+
+    def look(self) -> None:
+        """Note the shared memory of all processes, once a second: one that dies by itself cannot be asked later."""
+        if time.monotonic() - self._looked > 1.0:
+            self._looked = time.monotonic()
+            for process in self.processes:
+                self.shm |= shared_memory.files_used_by(process.popen.pid)
 
     def spin_once(self) -> None:
         """Take one message that has arrived, if there is any."""

@@ -24,8 +24,7 @@ from crl_node.structure.comparison import ChangeConfig, Comparison, compare
 from crl_node.structure.evidence import Problem, make_problem, weights_given
 from crl_node.structure.greedy import GreedyConfig, GreedyPosterior
 from crl_node.structure.prior import Experience
-from crl_node.structure.strengths import NAMES as STRENGTHS
-from crl_node.structure.strengths import Strengths
+from crl_node.structure.strengths import Weights, prior_from_others
 
 if TYPE_CHECKING:
     from crl_node.structure.chosen import EnginePosterior
@@ -68,7 +67,6 @@ class Variables:
         self.compared: dict[int, Comparison] = {}  # by slot, live environment against the earlier ones
         self.slides = Slides()  # where friction shows; filled for motion only
         self.experience = Experience(columns)
-        self.strengths = Strengths(columns)
         self.prior_mean = np.tile(columns.prior_mean, (MAX_SLOTS, 1))  # of the last refresh
         self.prior_std = np.tile(columns.prior_std, (MAX_SLOTS, 1))
         self.greedy, self.change, self.engine = greedy or GreedyConfig(), change or ChangeConfig(), engine
@@ -90,7 +88,7 @@ class Variables:
     def refresh(self, slot: int, log_prior_odds: Array, rng: np.random.Generator) -> None:
         """Recompute the posterior of one variable under the set prior `log_prior_odds` [F]."""
         self._compare(slot, log_prior_odds)
-        self.prior_mean[slot], self.prior_std[slot] = self.strengths.prior(slot)
+        self.prior_mean[slot], self.prior_std[slot] = prior_from_others(self.columns, slot, self.weights)
         engine = self._new_posterior(rng)
         engine.best = np.flatnonzero(self.best[slot] & np.isfinite(log_prior_odds))
         self._learn_noise(slot, engine.best)
@@ -101,9 +99,6 @@ class Variables:
         self.inclusion[slot] = engine.inclusion()
         self.experience.record(slot, self.inclusion[slot], log_prior_odds)
         self.mean[slot], self.std[slot] = engine.weights()
-        self.strengths.record(
-            slot, self.inclusion[slot], self.mean[slot], self.std[slot], (self.prior_mean[slot], self.prior_std[slot])
-        )
         # 1 / Lambda_pp: the same in every set that holds the term.
         self.given[slot] = np.square(self.prior_std[slot]) / np.diagonal(problem.precision)
         for parent in range(MAX_SLOTS):
@@ -111,6 +106,11 @@ class Variables:
         self._draw(slot, engine, rng)
         if self.tail:
             self._fit_tail(slot, engine, rng)
+
+    @property
+    def weights(self) -> Weights:
+        """What is believed of all weights; no copies."""
+        return Weights(self.inclusion, self.mean, self.std, self.prior_mean, self.prior_std)
 
     def _new_posterior(self, rng: np.random.Generator) -> GreedyPosterior | EnginePosterior:
         """Made anew each time, so that a model read from its checkpoint goes on as the one that wrote it."""
@@ -142,7 +142,6 @@ class Variables:
         self.statistics.cross[slot, :, column] = cross
         for array in (self.inclusion, self.mean, self.best, self.experience.inclusion):
             array[slot, column] = 0
-        self.strengths.silence(slot, column)
         self.std[slot, column] = self.prior_std[slot, column]
         self.given[slot, column] = np.square(self.prior_std[slot, column])
         self.set_mean[slot, :, column] = 0.0
@@ -248,7 +247,6 @@ class Variables:
         self.compared.pop(slot, None)
         self.slides.forget(slot)
         self.experience.forget(slot)
-        self.strengths.forget(slot)
         for name in ("inclusion", "mean", "set_mean", "draw", "best", "edge", "tail_mean"):
             getattr(self, name)[slot] = 0
         own = self.columns.parent == slot
@@ -274,8 +272,6 @@ class Variables:
             out[f"{prefix}_{name}"] = getattr(self, name)
         out[f"{prefix}_slides"] = self.slides.sums
         out[f"{prefix}_log_bayes_factor"] = self.experience.log_bayes_factor
-        for name in STRENGTHS:
-            out[f"{prefix}_strength_{name}"] = getattr(self.strengths, name)
         return out | self.environments.state(prefix)
 
     def restore(self, arrays: Mapping[str, Array], prefix: str, earlier: int = 0) -> None:
@@ -295,8 +291,6 @@ class Variables:
         factor = np.asarray(arrays[f"{prefix}_log_bayes_factor"], float)
         if factor.shape != self.experience.log_bayes_factor.shape:
             raise ValueError(f"checkpoint array '{prefix}_log_bayes_factor' has shape {factor.shape}; not loaded")
-        strengths = Strengths(self.columns)
-        strengths.restore(arrays, f"{prefix}_strength")
         self.environments.restore(arrays, prefix, earlier)
         self.statistics.restore(arrays, prefix)
         self.slides.restore(arrays, f"{prefix}_slides", earlier + 1)
@@ -304,6 +298,3 @@ class Variables:
         self.__dict__.update(new)
         self.experience.log_bayes_factor = factor.copy()
         self.experience.inclusion = self.inclusion.copy()
-        self.strengths = strengths
-
-
