@@ -13,7 +13,6 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -37,9 +36,12 @@ from crl_node.bags.sent import SentCounter
 from crl_node.bags.thread import WriterThread
 from crl_node.bags.writer import BagWriter
 from crl_node.nodes.base import ManagedNode, run
+from crl_node.nodes.intake import Intake
 from crl_node.nodes.settings_listener import SettingsListener
 from crl_node.session import versions
 
+#: How often what has arrived is fetched, s.
+FETCH_PERIOD = 0.02
 #: How often counts are written beside the bag and told to /diagnostics, s.
 REPORT_PERIOD = 2.0
 #: How often new topics and nodes are looked for, s.
@@ -68,11 +70,12 @@ def message_class(type_name: str) -> Any:
 
 
 class Recorder(ManagedNode):
-    """Raw subscriptions fill a queue, one thread writes it out. Records from configure to deactivate."""
+    """Fetches serialised messages into a queue, one thread writes it out. Records from configure to deactivate."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
         self._bag: WriterThread | None = None
+        self._intake: Intake | None = None
         self._recording = False
         self._before: dict[str, int] = {}  # messages sent while an earlier recorder wrote to the bag
         self._profile = RecordProfile()
@@ -117,6 +120,7 @@ class Recorder(ManagedNode):
             min_free=lambda: int(self.params.min_free * 1_000_000),
             on_error=self.get_logger().error,
         )
+        self._intake = Intake(self)
         for name, entry in wanted.items():
             if entry.type and not self._profile.excludes(name):
                 self._add(replace(entry, name=name, depth=int(parameters.depth)))
@@ -125,6 +129,7 @@ class Recorder(ManagedNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._settings = SettingsListener(self, self._note_settings)
         self._clockwork = [
+            self.create_timer(FETCH_PERIOD, self.guarded(self._fetch), clock=steady),
             self.create_timer(REPORT_PERIOD, self.guarded(self._report), clock=steady),
             self.create_timer(LOOK_PERIOD, self.guarded(self._look), clock=steady),
         ]
@@ -149,9 +154,7 @@ class Recorder(ManagedNode):
 
     def stop(self) -> None:
         """Take what has arrived but was not handled yet, and wait until it is written."""
-        for channel in self._channels.values():
-            if channel.subscription is not None:
-                self._drain(channel)
+        self._fetch()
         self._recording = False
         if self._bag is not None and not self._bag.written(patience=10.0):
             self.get_logger().warning("the disk is slow: messages are still waiting to be written after 10 s")
@@ -169,9 +172,10 @@ class Recorder(ManagedNode):
             self._settings.close()
             self._settings = None
         for channel in self._channels.values():
-            if channel.subscription is not None:
-                self.destroy_subscription(channel.subscription)
-                channel.subscription = None
+            channel.subscription = None
+        if self._intake is not None:
+            self._intake.close()
+            self._intake = None
         bag, self._bag = self._bag, None
         if bag is not None:
             bag.end(patience=30.0)
@@ -193,52 +197,36 @@ class Recorder(ManagedNode):
             if info.transient_local
             else DurabilityPolicy.VOLATILE,
         )
+        assert self._intake is not None
+        channel.subscription = self._intake.subscribe(message_class(info.type), info.name, qos)
 
-        def on_message(data: bytes, message_info: Any) -> None:
-            self._take(channel, data, message_info)
+    def _fetch(self) -> None:
+        """Hand over what has arrived on all topics, in the order in which it did."""
+        arrived: list[tuple[int, Channel, bytes, dict[str, int]]] = []
 
-        def on_incompatible(event: Any) -> None:
-            self._ask_for_less(channel)
+        def fetch(channel: Channel) -> None:
+            if self._intake is not None and channel.subscription is not None:
+                for data, about in self._intake.fetch(channel.subscription, most=int(self.params.depth)):
+                    arrived.append((about["received_timestamp"], channel, data, about))
 
-        channel.subscription = self.create_subscription(
-            message_class(info.type),
-            info.name,
-            self.guarded_raw(on_message),
-            qos,
-            raw=True,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self.guarded(on_incompatible), use_default_callbacks=False
-            ),
-        )
+        fetch_guarded = self.guarded(fetch)  # one topic's trouble is not another's
+        for channel in self._channels.values():
+            fetch_guarded(channel)
+        for _, channel, data, about in sorted(arrived, key=lambda item: item[0]):
+            self._take(channel, data, about)
 
-    def guarded_raw(self, callback: Any) -> Any:
-        """`guarded` with the two arguments that rclpy looks for before it hands the message info over."""
-        guarded = self.guarded(callback)
-
-        def on_raw(data: bytes, message_info: Any) -> None:
-            guarded(data, message_info)
-
-        return on_raw
-
-    def _take(self, channel: Channel, data: bytes, message_info: Any) -> None:
+    def _take(self, channel: Channel, data: bytes, about: dict[str, int]) -> None:
         if not self._recording:
             return
-        sequence = message_info.get("publication_sequence_number")
+        sequence = about.get("publication_sequence_number")
         channel.counter.saw(sequence)
         if channel.info.type == POSTERIOR:
             channel.last = bytes(data)
         if self._bag is not None:
             self._bag.put(
-                channel.info.name, bytes(data), received=int(message_info["received_timestamp"]),
-                sent=int(message_info["source_timestamp"]), sequence=int(sequence or 0),
+                channel.info.name, bytes(data), received=int(about["received_timestamp"]),
+                sent=int(about["source_timestamp"]), sequence=int(sequence or 0),
             )  # fmt: skip
-
-    def _drain(self, channel: Channel) -> None:
-        subscription = channel.subscription
-        assert subscription is not None
-        with subscription.handle:
-            while (taken := subscription.handle.take_message(subscription.msg_type, True)) is not None:
-                self._take(channel, *taken)
 
     def _ask_for_less(self, channel: Channel) -> None:
         """Subscribe again with what the publishers of this topic do offer."""
@@ -255,8 +243,8 @@ class Recorder(ManagedNode):
             f"{'transient local' if kept else 'volatile'} delivery only; recording with that"
         )
         self.get_logger().warning(channel.note)
-        if channel.subscription is not None:
-            self.destroy_subscription(channel.subscription)
+        if channel.subscription is not None and self._intake is not None:
+            self._intake.unsubscribe(channel.subscription)
         self._subscribe(channel)
 
     # -- looking around --
@@ -267,6 +255,10 @@ class Recorder(ManagedNode):
             self._settings.look()
         if self._bag is None or self._bag.stopped_because:
             return
+        for channel in self._channels.values():
+            taken = channel.subscription.get_publisher_count() if channel.subscription is not None else 0
+            if taken < self.count_publishers(channel.info.name):
+                self._ask_for_less(channel)
         untyped = {self.resolve_topic_name(e.name): e for e in self._profile.topics if not e.type}
         for name, types in self.get_topic_names_and_types():
             if name in self._channels or self._profile.excludes(name):
@@ -363,4 +355,4 @@ class Recorder(ManagedNode):
 
 def main() -> None:
     """Run the recorder node."""
-    run(Recorder, raw=True)
+    run(Recorder)

@@ -77,6 +77,32 @@ def test_everything_sent_is_in_the_bag_and_counted(
     assert process.kill(signal.SIGTERM) == 0
 
 
+def test_topics_are_in_the_bag_in_the_order_in_which_their_messages_came(
+    ros_domain: Any, node_process: Callable[..., Any], tmp_path: Path
+) -> None:
+    from mcap.reader import NonSeekingReader
+    from rclpy.duration import Duration
+    from sensor_msgs.msg import JointState
+
+    bag = tmp_path / "bag"
+    process = node_process("recorder", {"output": str(bag), "topics": TOPICS, "min_free": 0})
+    assert ros_domain.transition("recorder", "configure")
+    images = ros_domain.publisher(type(camera_frame(0)), "camera/image_raw", 500)
+    joints = ros_domain.publisher(JointState, "joint_states", 500)
+    for n in range(100):
+        joints.publish(JointState(name=[str(n)]))
+        images.publish(camera_frame(n))
+    assert joints.wait_for_all_acked(Duration(seconds=60)) and images.wait_for_all_acked(Duration(seconds=60))
+    assert ros_domain.transition("recorder", "cleanup")
+    found = []
+    for path in sorted(bag.glob("*.mcap")):
+        with path.open("rb") as stream:
+            found += [(c.topic, m.log_time) for _, c, m in NonSeekingReader(stream).iter_messages(log_time_order=False)]
+    assert [topic for topic, _ in found] == ["/joint_states", "/camera/image_raw"] * 100
+    assert [time for _, time in found] == sorted(time for _, time in found)
+    assert process.kill(signal.SIGTERM) == 0
+
+
 def test_a_posterior_published_before_the_recorder_came_is_recorded(
     ros_domain: Any, node_process: Callable[..., Any], tmp_path: Path
 ) -> None:
