@@ -10,7 +10,7 @@ import numpy as np
 
 from crl_node.data import Array
 from crl_node.structure.engine import Particles, Support, systematic
-from crl_node.structure.evidence import Bools, Problem, flip_odds, log_evidence, weights_given
+from crl_node.structure.evidence import Bools, Problem, flip_odds, log_evidence, submatrix, weights_given
 
 #: Information (in prior precisions) below which a column has seen no data.
 INFORMED = 1e-3
@@ -109,15 +109,15 @@ def _alone_weights(problem: Problem, members: np.ndarray, columns: np.ndarray) -
     pivot = np.diag(problem.precision)[columns].copy()
     pull = problem.linear[columns].copy()
     if len(members) and len(columns):
-        cross = problem.precision[np.ix_(members, columns)]
-        solved = np.linalg.solve(problem.precision[np.ix_(members, members)], cross)
+        cross = submatrix(problem.precision, members, columns)
+        solved = np.linalg.solve(submatrix(problem.precision, members), cross)
         pivot -= np.einsum("mf,mf->f", cross, solved)
         pull -= problem.linear[members] @ solved
     pivot = np.maximum(pivot, 1.0)
     scale = problem.prior_std[columns]
     quadratic = np.square(pull) / pivot
     if len(members):
-        held = np.linalg.solve(problem.precision[np.ix_(members, members)], problem.linear[members])
+        held = np.linalg.solve(submatrix(problem.precision, members), problem.linear[members])
         quadratic = quadratic + problem.linear[members] @ held - problem.pull[members].sum()
     variance = problem.noise_variance(quadratic - problem.pull[columns])
     return scale * pull / pivot, scale * np.sqrt(variance / pivot)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from crl_node.data import Array
 from crl_node.structure.engine import systematic
-from crl_node.structure.evidence import Bools, Problem
+from crl_node.structure.evidence import Bools, Problem, submatrix
 
 #: Standard deviations of the whole tail that are compared, in units of `tail.TAIL_STD`; 0: there is none.
 SCALES = np.array([0.0, 0.25, 0.5, 1.0, 2.0, 4.0])
@@ -69,7 +69,7 @@ def fit_tail(problem: Problem, members: NDArray[np.int_], gram: Array, cross: Ar
     if members.size:
         scaled = cross[members] * problem.prior_std[members, None]  # C
         right = np.column_stack([scaled, problem.linear[members]])
-        solved = np.linalg.solve(problem.precision[np.ix_(members, members)], right)
+        solved = np.linalg.solve(submatrix(problem.precision, members), right)
         gram = gram - scaled.T @ solved[:, :-1]
         linear = linear - scaled.T @ solved[:, -1]
     eigenvalues, basis = np.linalg.eigh(0.5 * (gram + gram.T))

@@ -26,6 +26,7 @@ from crl_node.mechanisms.reservoir import LONGEST, Reservoir
 from crl_node.mechanisms.statistics import REGIMES
 from crl_node.mechanisms.tail import tail_features
 from crl_node.mechanisms.terms import Scene, TermTable, features
+from crl_node.structure.evidence import submatrix
 from crl_node.structure.variables import Variables
 
 
@@ -120,7 +121,7 @@ class Induction:
         pivot, pull = 1.0 + std**2 * own, std * moment + mean / std
         if members.size:
             scaled = cross * std * block.prior_std[target, members, None]
-            solved = np.linalg.solve(problem.precision[np.ix_(members, members)], scaled)
+            solved = np.linalg.solve(submatrix(problem.precision, members), scaled)
             pivot = pivot - (scaled * solved).sum(axis=0)
             pull = pull - problem.linear[members] @ solved
         pivot = np.maximum(pivot, 1.0)

@@ -21,7 +21,7 @@ from crl_node.posterior import PARTICLES
 from crl_node.structure import dense
 from crl_node.structure.average import SetAverage
 from crl_node.structure.comparison import ChangeConfig, Comparison, compare
-from crl_node.structure.evidence import Problem, make_problem, weights_given
+from crl_node.structure.evidence import Problem, make_problem, submatrix, weights_given
 from crl_node.structure.greedy import GreedyConfig, GreedyPosterior
 from crl_node.structure.prior import Experience
 from crl_node.structure.strengths import Weights, prior_from_others
@@ -202,7 +202,7 @@ class Variables:
         if not used.size:
             return
         mask = sets[:, used].astype(float)
-        precision = problem.precision[np.ix_(used, used)] * mask[:, :, None] * mask[:, None, :]
+        precision = submatrix(problem.precision, used) * mask[:, :, None] * mask[:, None, :]
         diagonal = np.arange(len(used))
         precision[:, diagonal, diagonal] += 1.0 - mask
         lower = np.linalg.cholesky(precision)
