@@ -309,6 +309,31 @@ def test_how_hard_one_disc_was_pushed_is_expected_of_the_one_never_touched() -> 
     assert abs(shown - 1.0) < 0.25
 
 
+def test_what_is_pressed_against_a_post_is_not_taken_for_what_holds_the_arm_up() -> None:
+    model, world = registered()
+    world.position[POST] = world.position[1] + [0.1, 0.0]
+    world.position[2] = [0.75, -0.22]
+    world.position[BODY] = world.position[1] - [0.09, 0.0]
+    model.observe(world.belief(), None)
+    for _ in range(14):
+        action = np.array([0.12, 0.0])
+        before = world.position.copy()
+        world.position[BODY, 0] += 0.012
+        gap = world.position[1, 0] - world.position[BODY, 0] - EXTENT[1] - EXTENT[BODY]
+        world.position[1, 0] += max(-gap, 0.0)
+        excess = max(world.position[1, 0] + EXTENT[1] + EXTENT[POST] - world.position[POST, 0], 0.0)
+        world.position[[BODY, 1], 0] -= excess  # held up
+        world.velocity = (world.position - before) / DT
+        world.time += DT
+        model.observe(world.belief(), action)
+        model.refresh()
+    assert excess > 0.01, "nothing was pinned"
+    model.refresh_all()
+    assert edge(model, "body", "slot_4.position").probability > 0.9
+    assert edge(model, "slot_4", "body.position").probability < 0.2
+    assert model.traits().movable[1] > 0.9
+
+
 def test_a_slot_that_is_long_gone_leaves_the_planners_posterior_but_not_the_graph() -> None:
     model, world = registered()
     keep = [0, 1, 3]
