@@ -17,6 +17,9 @@ MOTION, BRIGHTNESS = 0, 1
 #: Rows kept for brightness. Among many things pairs that may push each other outnumber what may light a lamp, and what
 #: is not in the plan graph is never tried.
 LIGHT_TERMS = 24
+#: How much more relevant than what things do to each other. Only what is at hand can be tried at once, and among many
+#: things the pairs that may push each other, all of them likely, would crowd it out.
+AT_HAND = 4.0
 
 
 @dataclass(frozen=True)
@@ -38,25 +41,24 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
     """Pick the terms that most particles contain. `blocks` pair variables with lengths [S, F], motion before
     brightness; `present` [S].
 
-    What the arm itself does to things and they to it comes first, whatever its probability: only that can be tried at
-    once, and among many things the pairs that may push each other, all of them likely, would crowd it out. Then, a
-    term that no particle holds cannot change a plan: the share of particles that hold it counts, ties are broken by
-    inclusion probability. A particle whose alternative of a group was not picked carries its weight on the one that
-    was.
+    A term that no particle holds cannot change a plan, one that half of them hold is what curiosity is about: so
+    relevance is the share of particles, ties broken by inclusion probability, and what a thing does by itself or the
+    arm to it counts more (`AT_HAND`). A particle whose alternative of a group was not picked carries its weight on the
+    alternative that was.
     """
-    rows: list[tuple[bool, float, int, int, int]] = []  # between things, relevance, block, target, column
+    rows: list[tuple[float, int, int, int]] = []  # relevance, block, target, column
     for number, (block, _) in enumerate(blocks):
         parent = block.columns.parent
         ok = present[:, None] & ((parent < 0) | present[np.maximum(parent, 0)])[None, :]
         share = (block.set_mean != 0.0).mean(axis=1)  # [S, F]
         score = np.where(ok & ((share > 0) | (block.inclusion > 0.02)), share + 0.5 * block.inclusion, 0.0)
         for i, f in zip(*np.nonzero(score), strict=True):
-            between = bool(i != BODY and parent[f] > BODY)
-            rows.append((between, -float(score[i, f]), number, int(i), int(f)))
+            at_hand = AT_HAND if i == BODY or parent[f] <= BODY else 1.0
+            rows.append((-at_hand * float(score[i, f]), number, int(i), int(f)))
     rows.sort()
-    body = [row for row in rows if row[2:4] == (MOTION, BODY)][:MOST_BODY_TERMS]
-    rows = [row for row in rows if row[2:4] != (MOTION, BODY) or row in body]
-    picked = set([row for row in rows if row[2] == BRIGHTNESS][:LIGHT_TERMS])
+    body = [row for row in rows if row[1:3] == (MOTION, BODY)][:MOST_BODY_TERMS]
+    rows = [row for row in rows if row[1:3] != (MOTION, BODY) or row in body]
+    picked = set([row for row in rows if row[1] == BRIGHTNESS][:LIGHT_TERMS])
     picked.update([row for row in rows if row not in picked][: PLANNER_TERMS - len(picked)])
 
     p, k = PLANNER_TERMS, PARTICLES
@@ -66,7 +68,7 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
         np.zeros((k, p), np.float32),
     )  # fmt: skip
     representative: dict[tuple[int, int, int], int] = {}
-    for n, (_, _, number, i, f) in enumerate(sorted(picked, key=lambda row: row[2:])):
+    for n, (_, number, i, f) in enumerate(sorted(picked, key=lambda row: row[1:])):
         block, lengths = blocks[number]
         columns = block.columns
         out.kind[n], out.target[n], out.parent[n] = columns.kind[f], i, columns.parent[f]
@@ -80,7 +82,7 @@ def select(blocks: list[tuple[Variables, Array]], present: np.ndarray) -> Planne
         best = representative.get(group)
         if best is None or out.probability[n] > out.probability[best]:
             representative[group] = n
-    for _, _, number, i, f in (row for row in rows if row not in picked):
+    for _, number, i, f in (row for row in rows if row not in picked):
         block = blocks[number][0]
         place = representative.get((number, i, int(block.columns.group[f])))
         if place is not None:
