@@ -1,8 +1,11 @@
 """Plans from a model file with onnxruntime and numpy alone: python examples/plan_from_file.py runs/latest/model.onnx"""
 
+import os
 import sys
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # otherwise it sends usage data to its makers
 import onnxruntime
 
 onnxruntime.set_default_logger_severity(3)  # it warns of every input that has a default

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from crl_node.data import MAX_SLOTS, Array
+from crl_node.data import MAX_SLOTS, Array, TermKind
 from crl_node.mechanisms.environments import MOST_ENVIRONMENTS, Environments, Sums, sums_of
 from crl_node.mechanisms.grammar import Columns
 from crl_node.mechanisms.slides import Slides
@@ -45,6 +45,11 @@ class NoisePrior:
 MOTION_NOISE = NoisePrior(std=(0.0015, 0.008), rows=20.0, floor=0.001)
 BRIGHTNESS_NOISE = NoisePrior(std=(0.05, 0.10), rows=10.0, floor=0.03)
 
+#: What pushes, drags or pulls towards a rest length has a weight above 0.
+POSITIVE = (TermKind.PUSH, TermKind.DRAG, TermKind.SPRING)
+#: A weight this many standard deviations below 0 is no accident; terms less probable than this do no harm.
+SURE, LEAST_WRONG = 2.0, 0.02
+
 _SUMMARY = (
     "inclusion", "mean", "std", "given", "prior_mean", "prior_std", "set_mean", "draw", "best", "edge", "noise",
     "shares",
@@ -67,6 +72,7 @@ class Variables:
         self.compared: dict[int, Comparison] = {}  # by slot, live environment against the earlier ones
         self.slides = Slides()  # where friction shows; filled for motion only
         self.experience = Experience(columns)
+        self._positive = np.isin(columns.kind, POSITIVE)
         self.prior_mean = np.tile(columns.prior_mean, (MAX_SLOTS, 1))  # of the last refresh
         self.prior_std = np.tile(columns.prior_std, (MAX_SLOTS, 1))
         self.greedy, self.change, self.engine = greedy or GreedyConfig(), change or ChangeConfig(), engine
@@ -94,11 +100,17 @@ class Variables:
         self._learn_noise(slot, engine.best)
         problem = self.problem(slot, log_prior_odds)
         engine.update(problem)
+        mean, std = engine.weights()
+        while (wrong := self._wrong_sign(engine.inclusion(), mean, std)).any():
+            problem = self.problem(slot, np.where(wrong, -np.inf, problem.log_prior_odds))
+            engine.best = engine.best[~wrong[engine.best]]
+            engine.update(problem)
+            mean, std = engine.weights()
         self.best[slot] = False
         self.best[slot, engine.best] = True
         self.inclusion[slot] = engine.inclusion()
         self.experience.record(slot, self.inclusion[slot], log_prior_odds)
-        self.mean[slot], self.std[slot] = engine.weights()
+        self.mean[slot], self.std[slot] = mean, std
         # 1 / Lambda_pp: the same in every set that holds the term.
         self.given[slot] = np.square(self.prior_std[slot]) / np.diagonal(problem.precision)
         for parent in range(MAX_SLOTS):
@@ -119,6 +131,15 @@ class Variables:
         from crl_node.structure.chosen import EnginePosterior  # some engines bring torch or a session
 
         return EnginePosterior(self.engine, int(rng.integers(2**31)))
+
+    def _wrong_sign(self, inclusion: Array, mean: Array, std: Array) -> NDArray[np.bool_]:
+        """[F] terms whose weight cannot be below 0, and is.
+
+        The weights' priors are Gaussian and not cut off at 0, so a few steps that something else explains can make a
+        spring that pushes away, and one that is believed throws things across the table.
+        """
+        given = mean / np.maximum(inclusion, 1e-9)
+        return np.asarray(self._positive & (inclusion > LEAST_WRONG) & (given + SURE * std < 0.0))
 
     def sums(self, slot: int) -> Sums:
         """The statistics that one variable's posterior is computed from: live ones, and what holds of earlier ones."""

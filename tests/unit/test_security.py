@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -122,3 +125,13 @@ def test_the_dds_profile_has_one_transport_and_it_is_shared_memory() -> None:
     text = (ROOT / "config" / "dds" / "shm_only.xml").read_text()
     assert re.findall(r"<type>(\w+)</type>", text) == ["SHM"]
     assert "<useBuiltinTransports>false</useBuiltinTransports>" in text
+
+
+def test_onnxruntime_keeps_and_sends_no_usage_data(tmp_path: Path) -> None:
+    """Where it does, it leaves a device number and a database of events in the user's cache."""
+    unset = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI", "GITHUB_ACTIONS", "TF_BUILD")
+    environment = {name: value for name, value in os.environ.items() if name not in unset} | {"HOME": str(tmp_path)}
+    code = "import crl_node, onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
+    model = ROOT / "models" / "structure_policy.onnx"
+    subprocess.run([sys.executable, "-c", code, str(model)], env=environment, cwd=tmp_path, check=True, timeout=120)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
