@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crl_node.data import MAX_SLOTS, TermKind
+from crl_node.data import BODY, MAX_SLOTS, TermKind
 from crl_node.posterior import PARTICLES, PLANNER_TERMS
 from crl_node.structure.planner_terms import LIGHT_TERMS, MOST_BODY_TERMS, select
 
@@ -46,3 +46,14 @@ def test_rows_that_brightness_does_not_need_go_to_motion_and_the_other_way_round
     assert (none.kind == TermKind.PUSH).sum() == PLANNER_TERMS
     few = picked(block(TermKind.PUSH, 1, 0.9, 1.0), block(TermKind.LIT_BY, 12, 0.9, 0.6))
     assert (few.mean[few.kind == TermKind.LIT_BY] != 0).sum() == PLANNER_TERMS - MAX_SLOTS
+
+
+def test_a_push_by_the_arm_that_may_be_is_kept_though_pairs_would_fill_the_plan() -> None:
+    motion = block(TermKind.PUSH, MAX_SLOTS, 1.0, 1.0)
+    by_arm = motion.columns.parent == BODY
+    motion.set_mean[:, PARTICLES // 2 :, by_arm] = 0.0
+    motion.inclusion[:, by_arm] = 0.5
+    terms = picked(motion, block(TermKind.LIT_BY, 12, 0.0, 0.0))
+    kept = terms.target[(terms.parent == BODY) & (terms.probability == 0.5)]
+    assert set(kept) == set(range(MAX_SLOTS))
+    assert (terms.parent > BODY).sum() == PLANNER_TERMS - MAX_SLOTS
