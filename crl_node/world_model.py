@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crl_node import graph as causal_graph
 from crl_node import prediction
@@ -29,16 +28,6 @@ from crl_node.structure import prior
 from crl_node.structure.induction import Induction
 from crl_node.structure.planner_terms import select
 from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE, Variables
-
-
-def _presses_a_stack(near: NDArray[np.bool_]) -> bool:
-    """The body touches a thing that touches another: which of them holds the body up if it is, cannot be told.
-
-    (A box pressed against a block would be taken for one that never moves, and not be pushed again.) `near` [S, S].
-    """
-    touched, others = near[BODY].copy(), near.copy()
-    touched[BODY] = others[:, BODY] = False
-    return bool((touched & others.any(axis=1)).any())
 
 
 class WorldModel:
@@ -118,7 +107,7 @@ class WorldModel:
         settled = self.registry.age > config.settle
         settled[BODY] = True
         use = steady & ~confused & settled & (moved < config.most_step)
-        use[BODY] &= not _presses_a_stack(near)
+        use[BODY] &= not terms.presses_a_stack(near)
         if not here[BODY] or moved[BODY] >= config.most_step:
             return Observation(False, 0.0)  # the step of the body is an input of every other variable
         body_step = step[BODY, :2]

@@ -104,6 +104,16 @@ def contact_degrees(position: Array, scene: Scene) -> Array:
     return np.asarray(degree)
 
 
+def presses_a_stack(near: NDArray[np.bool_]) -> bool:
+    """The body touches a thing that touches another: which of them holds the body up if it is, cannot be told.
+
+    (A box pressed against a block would be taken for one that never moves, and not be pushed again.) `near` [S, S].
+    """
+    touched, others = near[BODY].copy(), near.copy()
+    touched[BODY] = others[:, BODY] = False
+    return bool((touched & others.any(axis=1)).any())
+
+
 def within_room(step: Array, position: Array, extent: Array, scene: Scene) -> Array:
     """`step` [..., N, 2] m, shortened on each axis to the room between things at `position` and the rim."""
     margin = RIM_MARGIN * extent[:, None]
