@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,8 @@ from crl_node.session import versions
 
 #: How often what has arrived is fetched, s.
 FETCH_PERIOD = 0.02
+#: What was stamped less than this long ago may not have been queued yet, ns.
+JUST_NOW = 1_000_000
 #: How often counts are written beside the bag and told to /diagnostics, s.
 REPORT_PERIOD = 2.0
 #: How often new topics and nodes are looked for, s.
@@ -76,6 +79,7 @@ class Recorder(ManagedNode):
         self._channels: dict[str, Channel] = {}
         self._bag: WriterThread | None = None
         self._intake: Intake | None = None
+        self._late: list[tuple[Channel, bytes, dict[str, int]]] = []  # fetched, to be handed over with the next ones
         self._recording = False
         self._before: dict[str, int] = {}  # messages sent while an earlier recorder wrote to the bag
         self._profile = RecordProfile()
@@ -154,7 +158,7 @@ class Recorder(ManagedNode):
 
     def stop(self) -> None:
         """Take what has arrived but was not handled yet, and wait until it is written."""
-        self._fetch()
+        self._fetch(last=True)
         self._recording = False
         if self._bag is not None and not self._bag.written(patience=10.0):
             self.get_logger().warning("the disk is slow: messages are still waiting to be written after 10 s")
@@ -206,19 +210,24 @@ class Recorder(ManagedNode):
         assert self._intake is not None
         channel.subscription = self._intake.subscribe(message_class(info.type), info.name, qos)
 
-    def _fetch(self) -> None:
-        """Hand over what has arrived on all topics, in the order in which it did."""
-        arrived: list[tuple[int, Channel, bytes, dict[str, int]]] = []
+    def _fetch(self, *, last: bool = False) -> None:
+        """Hand over what has arrived on all topics, in the order in which it did.
+
+        What came while the topics were gone through waits for the next time (unless this is the `last`): something
+        that came before it may have arrived on a topic that had been looked at already.
+        """
+        began, arrived, self._late = time.time_ns() - JUST_NOW, self._late, []
 
         def fetch(channel: Channel) -> None:
             if self._intake is not None and channel.subscription is not None:
                 for data, about in self._intake.fetch(channel.subscription, most=int(self.params.depth)):
-                    arrived.append((about["received_timestamp"], channel, data, about))
+                    late = about["received_timestamp"] > began and not last
+                    (self._late if late else arrived).append((channel, data, about))
 
         fetch_guarded = self.guarded(fetch)  # one topic's trouble is not another's
         for channel in self._channels.values():
             fetch_guarded(channel)
-        for _, channel, data, about in sorted(arrived, key=lambda item: item[0]):
+        for channel, data, about in sorted(arrived, key=lambda item: item[2]["received_timestamp"]):
             self._take(channel, data, about)
 
     def _take(self, channel: Channel, data: bytes, about: dict[str, int]) -> None:
