@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,9 +65,10 @@ def test_a_killed_peers_segment_goes_although_this_process_has_it_mapped_still(
 
     own = shared_memory.OwnFiles()
     listener = Listener(make, domain)
+    deadline = time.monotonic() + 60.0
     while len(heard) < 3:
         listener.executor.spin_once(timeout_sec=0.1)
-        assert process.poll() is None
+        assert process.poll() is None and time.monotonic() < deadline
     peers = segments(shared_memory.files_used_by(process.pid))
     peers_segment = peers & segments(shared_memory.files_used_by(os.getpid()))
     assert peers_segment, "nothing went through shared memory"
