@@ -96,7 +96,7 @@ class Recorder(ManagedNode):
     # -- lifecycle --
 
     def setup(self) -> None:
-        self._channels = {}
+        self._channels, self._late = {}, []  # what a bag before this one did not get is none of its own
         parameters = self.params
         self._profile = load_record_profile(parameters.profile).extended(
             topics=parameters.topics, include=parameters.include, exclude=parameters.exclude
