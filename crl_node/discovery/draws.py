@@ -9,7 +9,7 @@ import numpy as np
 from crl_node.data import Array
 from crl_node.discovery.fit import Fit, Fitted
 from crl_node.structure.engine import systematic
-from crl_node.structure.evidence import Bools
+from crl_node.structure.evidence import Bools, submatrix
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _draw_given(
     data, f = reduced.data, fit.terms
     members = np.flatnonzero(chosen)
     n = len(rows)
-    covariance = np.linalg.inv(problem.precision[np.ix_(members, members)])
+    covariance = np.linalg.inv(submatrix(problem.precision, members))
     mean = covariance @ problem.linear[members]
     quadratic = float(problem.linear[members] @ mean)
     left = max(problem.rate - 0.5 * quadratic, 1e-13 * problem.rate)
@@ -77,7 +77,7 @@ def _draw_given(
         effective[:, own] -= scale * data.std[own]  # as a law of the change
     rows_seen = max(data.rows, 1.0)
     used = np.flatnonzero(effective.any(axis=0))
-    by_core = np.einsum("ni,ij,nj->n", effective[:, used], gram[np.ix_(used, used)], effective[:, used]) / rows_seen
+    by_core = np.einsum("ni,ij,nj->n", effective[:, used], submatrix(gram, used), effective[:, used]) / rows_seen
     by_tail = np.square(tail) @ reduced.eigenvalues / rows_seen
     parts = np.stack([by_core, by_tail, variance], axis=1)
     out.shares[rows] = parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-300 + 1e-12 * total)

@@ -109,9 +109,8 @@ def presses_a_stack(near: NDArray[np.bool_]) -> bool:
 
     (A box pressed against a block would be taken for one that never moves, and not be pushed again.) `near` [S, S].
     """
-    touched, others = near[BODY].copy(), near.copy()
-    touched[BODY] = others[:, BODY] = False
-    return bool((touched & others.any(axis=1)).any())
+    among_things = near[BODY + 1 :, BODY + 1 :]
+    return bool((near[BODY, BODY + 1 :] & among_things.any(axis=1)).any())
 
 
 def within_room(step: Array, position: Array, extent: Array, scene: Scene) -> Array:

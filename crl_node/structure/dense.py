@@ -107,7 +107,7 @@ def shares(
     mask = sets[:, used].astype(float)
     drawn = tail.draw(count * each, rng)
     some = bool(drawn.any())  # most variables have no tail: nothing then has to be computed for it
-    precision = problem.precision[used[:, None], used] * mask[:, :, None] * mask[:, None, :]
+    precision = submatrix(problem.precision, used) * mask[:, :, None] * mask[:, None, :]
     diagonal = np.arange(len(used))
     precision[:, diagonal, diagonal] += 1.0 - mask
     std = problem.prior_std[used]
@@ -116,7 +116,7 @@ def shares(
     if some:
         right -= mask[..., None] * ((cross[used] * std[:, None]) @ drawn.reshape(count, each, -1).swapaxes(1, 2))
     core = (np.linalg.solve(precision, right) * (mask * std)[..., None]).swapaxes(1, 2).reshape(-1, len(used))
-    by_core = (core @ gram[used[:, None], used] * core).sum(axis=1)
+    by_core = (core @ submatrix(gram, used) * core).sum(axis=1)
     rest = square - 2.0 * core @ moment[used] + by_core
     by_tail = np.zeros(len(core))
     if some:

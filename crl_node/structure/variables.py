@@ -6,7 +6,7 @@ The summary is plain arrays by slot, so that a checkpoint restores it bit by bit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,17 +99,18 @@ class Variables:
         engine.best = np.flatnonzero(self.best[slot] & np.isfinite(log_prior_odds))
         self._learn_noise(slot, engine.best)
         problem = self.problem(slot, log_prior_odds)
-        engine.update(problem)
-        mean, std = engine.weights()
-        while (wrong := self._wrong_sign(engine.inclusion(), mean, std)).any():
-            problem = self.problem(slot, np.where(wrong, -np.inf, problem.log_prior_odds))
-            engine.best = engine.best[~wrong[engine.best]]
+        while True:
             engine.update(problem)
-            mean, std = engine.weights()
+            inclusion, (mean, std) = engine.inclusion(), engine.weights()
+            wrong = self._wrong_sign(inclusion, mean, std)
+            if not wrong.any():
+                break
+            problem = replace(problem, log_prior_odds=np.where(wrong, -np.inf, problem.log_prior_odds))
+            engine.best = engine.best[~wrong[engine.best]]
         self.best[slot] = False
         self.best[slot, engine.best] = True
-        self.inclusion[slot] = engine.inclusion()
-        self.experience.record(slot, self.inclusion[slot], log_prior_odds)
+        self.inclusion[slot] = inclusion
+        self.experience.record(slot, inclusion, log_prior_odds)
         self.mean[slot], self.std[slot] = mean, std
         # 1 / Lambda_pp: the same in every set that holds the term.
         self.given[slot] = np.square(self.prior_std[slot]) / np.diagonal(problem.precision)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crl_node import shared_memory
-from crl_node.system import lease_domain, ros_environment
 
 pytestmark = pytest.mark.ros
 
@@ -28,34 +26,17 @@ rclpy.spin(node)
 """
 
 
-@pytest.fixture
-def talker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A publishing process in a domain of its own, and that domain."""
-    pytest.importorskip("rclpy")
-    lease = lease_domain()
-    for name, value in ros_environment(lease.domain_id, run_dir=tmp_path).items():
-        monkeypatch.setenv(name, value)
-    process = subprocess.Popen([sys.executable, "-c", TALKER])
-    yield process, lease.domain_id
-    process.kill()
-    process.wait()
-    shared_memory.remove_abandoned(domain=lease.domain_id)
-    lease.release()
-
-
 def segments(files: set[Path]) -> set[Path]:
     return {path for path in files if "port" not in path.name and not path.name.endswith("_el")}
 
 
-def test_a_killed_peers_segment_goes_although_this_process_has_it_mapped_still(
-    talker: tuple[subprocess.Popen[bytes], int],
-) -> None:
+def test_a_killed_peers_segment_goes_although_this_process_has_it_mapped_still(ros_domain: Any) -> None:
     from rclpy.node import Node
     from std_msgs.msg import String
 
     from crl_node.nodes.listener import Listener
 
-    process, domain = talker
+    process = ros_domain.process("talker", [sys.executable, "-c", TALKER])
     heard: list[str] = []
 
     def make(**options: object) -> Node:
@@ -64,24 +45,23 @@ def test_a_killed_peers_segment_goes_although_this_process_has_it_mapped_still(
         return node
 
     own = shared_memory.OwnFiles()
-    listener = Listener(make, domain)
+    listener = Listener(make, ros_domain.id)
     deadline = time.monotonic() + 60.0
     while len(heard) < 3:
         listener.executor.spin_once(timeout_sec=0.1)
-        assert process.poll() is None and time.monotonic() < deadline
-    peers = segments(shared_memory.files_used_by(process.pid))
+        assert process.popen.poll() is None and time.monotonic() < deadline
+    peers = segments(shared_memory.files_used_by(process.popen.pid))
     peers_segment = peers & segments(shared_memory.files_used_by(os.getpid()))
     assert peers_segment, "nothing went through shared memory"
     own.look()
     removed = shared_memory.remove_abandoned(known=peers_segment, released=peers_segment)
     assert removed == [], "the peer uses it"
     process.kill()
-    process.wait()
     assert not peers & set(shared_memory.remove_abandoned(known=peers)), "in use here: the participant is not closed"
     listener.close()
     left = peers & shared_memory.files_used_by(os.getpid())
-    removed = own.remove(known=peers, domain=domain)
+    removed = own.remove(known=peers, domain=ros_domain.id)
     assert not (peers | own.look()) & shared_memory.fastdds_files()
-    assert not {path for path in shared_memory.fastdds_files() if shared_memory.domain_of(path) == domain}
+    assert not {path for path in shared_memory.fastdds_files() if shared_memory.domain_of(path) == ros_domain.id}
     if left:  # the case this is about: Fast DDS lets go of it seconds later, and leaves the file
         assert peers & set(removed)
