@@ -39,7 +39,7 @@ class PlannerConfig:
     effort: tuple[float, float] = (0.3, 0.02)  # nats/m of way, nats/(m/s)^2 of change
     discount: float = 0.95  # per step: what is learned sooner is worth more
     spread: float = 0.06  # m/s, resampling noise of the first refinement, halved with each further one
-    look_std: float = 0.002  # m, of one look at a slot
+    look_std: float = 0.0045  # m, error of looks at a slot, which they share (height, shape): no look takes it away
 
 
 class Planner:

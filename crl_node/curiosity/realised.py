@@ -20,6 +20,7 @@ from scipy.special import logsumexp
 
 from crl_node.curiosity.mixtures import gaussian_kl, set_gain_bounds, weights_gain
 from crl_node.data import BODY, Array, Belief, InformationGain, Posterior
+from crl_node.export.spec import LOOK_SERVES
 from crl_node.mechanisms.environments import Sums
 from crl_node.structure.evidence import Bools, Problem, log_score, make_problem, weights_given
 from crl_node.structure.greedy import GreedyPosterior
@@ -107,14 +108,20 @@ def gained(before: Snapshot, after: Snapshot, model: WorldModel) -> list[Gained]
 
 
 def states_gained(before: Snapshot, after: Snapshot) -> float:
-    """nats, log of the ratio of position variances of the things that were hidden before and are seen after."""
+    """nats, log of the ratio of position variances of the things that were hidden before and are seen after.
+
+    Of where they are `LOOK_SERVES` s later, as a plan counts looks (`InformationGraph.look`).
+    """
     total = 0.0
+    posterior = before.posterior
     for i, identity in enumerate(before.belief.ids.tolist()):
         j = after.belief.index_of(identity)
         if identity == BODY or j is None or before.belief.visible[i] >= 0.5 or after.belief.visible[j] < 0.5:
             continue
+        known = np.flatnonzero(posterior.slot_ids == identity)
+        wanders = float(posterior.noise_std[known[0], 0, 0] ** 2) * LOOK_SERVES / posterior.dt if known.size else 0.0
         was, now = (
-            max(float(max(b.cov[k, 0, 0], b.cov[k, 1, 1])), LEAST_VARIANCE)
+            max(float(max(b.cov[k, 0, 0], b.cov[k, 1, 1])), LEAST_VARIANCE) + wanders
             for b, k in ((before.belief, i), (after.belief, j))
         )
         total += max(np.log(was / now), 0.0)

@@ -1,6 +1,8 @@
 """The plan graph in an ONNX Runtime session: one thread, IO binding, weights in two buffers that are flipped.
 
-A CUDA provider that cannot load falls back to the CPU silently in ONNX Runtime; here `provider` says what runs.
+Inputs and outputs are bound once and written in place, so on a GPU the unrolled build is captured as a CUDA graph, one
+for each buffer set. A CUDA provider that cannot load falls back to the CPU silently in ONNX Runtime; here `provider`
+and `cuda_graph` say what runs.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from crl_node.export.onnx_model import load
-from crl_node.export.spec import Tensor, Values, all_inputs, learned_inputs, outputs
+from crl_node.export.spec import Tensor, Values, all_inputs, defaults, learned_inputs, outputs
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 #: Where a driver shows itself: without one of these the CUDA provider is not even tried by "auto".
@@ -26,19 +28,43 @@ class SessionError(RuntimeError):
     """The session cannot be made as asked, or a call does not fit; the text says what and why."""
 
 
-class _Buffers:
-    """One complete set of learned inputs, bound to the session. Its values are copies that nobody else holds."""
+class _Bound:
+    """An array and the OrtValue that is bound for it: the same memory on the CPU, a copy on a GPU."""
 
-    def __init__(self, session: ort.InferenceSession, values: Values, device: str) -> None:
+    def __init__(self, array: NDArray[np.generic], device: str) -> None:
+        self.array, self.device = np.array(array), device
+        self.value = ort.OrtValue.ortvalue_from_numpy(self.array, device, 0)
+
+    def write(self, array: NDArray[np.generic]) -> None:
+        """Put other values in; the addresses stay."""
+        np.copyto(self.array, array)
+        if self.device != "cpu":
+            self.value.update_inplace(self.array)
+
+    def read(self) -> NDArray[np.generic]:
+        """What is in it now, as a copy."""
+        return np.array(self.value.numpy())
+
+
+class _Buffers:
+    """A complete set of inputs and outputs, bound to the session for good: a CUDA graph remembers their addresses.
+
+    Nobody else holds these arrays. `number` tells a device's graphs apart.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, inputs: Values, results: Values, device: str, number: int
+    ) -> None:
         self.lock = threading.Lock()  # held while a call reads these or a swap writes them
-        self.arrays = {name: np.array(value) for name, value in values.items()}
-        # On the CPU an OrtValue aliases its array: these arrays are private to this set.
-        self.values = {
-            name: ort.OrtValue.ortvalue_from_numpy(array, device, 0) for name, array in self.arrays.items()
-        }
+        self.inputs = {name: _Bound(array, device) for name, array in inputs.items()}
+        self.outputs = {name: _Bound(array, device) for name, array in results.items()}
         self.binding = session.io_binding()
-        for name, value in self.values.items():
-            self.binding.bind_ortvalue_input(name, value)
+        for name, bound in self.inputs.items():
+            self.binding.bind_ortvalue_input(name, bound.value)
+        for name, bound in self.outputs.items():
+            self.binding.bind_ortvalue_output(name, bound.value)
+        self.options = ort.RunOptions()
+        self.options.add_run_config_entry("gpu_graph_id", str(number))  # of no meaning to the CPU
 
 
 class PlanSession:
@@ -51,19 +77,24 @@ class PlanSession:
         if provider not in ("auto", "cpu", "cuda"):
             raise SessionError(f"provider is '{provider}', it must be auto, cpu or cuda")
         data, self.info = load(path, data)
-        self.provider, self.provider_note = "", ""
+        self.provider, self.provider_note, self.cuda_graph = "", "", False
         self.require_gpu, self._data = require_gpu, data
         self._session = self._open(data, provider, require_gpu)
         self._device = "cuda" if self.provider == CUDA else "cpu"
         self._inputs = {tensor.name: tensor for tensor in all_inputs(self.info.shape)}
         self._learned = {tensor.name for tensor in learned_inputs(self.info.shape)}
-        start = {name: value for name, value in self._initialisers(data).items() if name in self._learned}
-        self._make_buffers(start)
+        #: What an input holds that a call leaves out: its initialiser, else its default.
+        self._start = defaults(tuple(self._inputs.values())) | {
+            name: value for name, value in self._initialisers(data).items() if name in self._inputs
+        }
+        self._make_buffers(self._start)
         self._fixed: Values = {}
         self.swap_ms = 0.0
         self.swaps = 0
 
-    def _open(self, data: bytes, provider: str, require_gpu: bool) -> ort.InferenceSession:
+    def _open(
+        self, data: bytes, provider: str, require_gpu: bool, *, graphs: bool = True
+    ) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4  # the fallback is reported here, in words
@@ -71,7 +102,7 @@ class PlanSession:
         available = CUDA in ort.get_available_providers()
         driver = any(Path(device).exists() for device in _GPU_DEVICES)
         if available and (wants or (provider == "auto" and driver)):
-            session = ort.InferenceSession(data, options, providers=[CUDA, CPU])
+            session = self._open_on_gpu(data, options, graphs and self.info.build == "unrolled")
         else:
             session = ort.InferenceSession(data, options, providers=[CPU])
         self.provider = session.get_providers()[0]
@@ -85,24 +116,39 @@ class PlanSession:
                 raise SessionError(f"a GPU is required, but {reason} (provider in use: {self.provider})")
         return session
 
-    def _leave_gpu(self, error: Exception) -> None:
-        """The GPU is gone: plan on the CPU with the weights in use, and say so."""
-        live = {name: np.array(array) for name, array in self._buffers[self._live].arrays.items()}
-        self._session = self._open(self._data, "cpu", False)
-        self._device = "cpu"
-        self._make_buffers(live)
+    def _open_on_gpu(self, data: bytes, options: ort.SessionOptions, graph: bool) -> ort.InferenceSession:
+        """On the GPU where it loads, as a CUDA graph if asked and all of the plan can run there."""
+        if graph:
+            captured = (CUDA, {"enable_cuda_graph": "1"})
+            try:
+                session = ort.InferenceSession(data, options, providers=[captured, CPU], enable_fallback=0)
+            except RuntimeError as error:  # ONNX Runtime refuses when an operator would run on the CPU
+                self.provider_note = f"planning without a CUDA graph: {' '.join(str(error).split())[:200]}"
+            else:
+                self.cuda_graph = session.get_providers()[0] == CUDA
+                return session
+        return ort.InferenceSession(data, options, providers=[CUDA, CPU])
+
+    def _fall_back(self, error: Exception) -> None:
+        """Plan without the CUDA graph that failed, or without the GPU that is gone; with the weights in use. Say so."""
+        live = {name: np.array(bound.array) for name, bound in self._buffers[self._live].inputs.items()}
         text = " ".join(str(error).split())[:200]
-        self.provider_note = f"the GPU was lost while planning ({text}): planning on the CPU from now on"
+        graph, self.cuda_graph = self.cuda_graph, False
+        self._session = self._open(self._data, "cuda" if graph else "cpu", False, graphs=False)
+        self._device = "cuda" if self.provider == CUDA else "cpu"
+        self._make_buffers(live)
+        if self.provider == CUDA:
+            self.provider_note = f"the CUDA graph failed ({text}): planning on the GPU without it from now on"
+        else:
+            self.provider_note = f"the GPU was lost while planning ({text}): planning on the CPU from now on"
 
     def _make_buffers(self, start: Values) -> None:
+        results = defaults(outputs(self.info.shape))
         self._buffers = (
-            _Buffers(self._session, start, self._device),
-            _Buffers(self._session, start, self._device),
+            _Buffers(self._session, start, results, self._device, 1),
+            _Buffers(self._session, start, results, self._device, 2),
         )
         self._live = 0
-        for buffers in self._buffers:
-            for tensor in outputs(self.info.shape):
-                buffers.binding.bind_output(tensor.name, "cpu")
 
     @staticmethod
     def _initialisers(data: bytes) -> Values:
@@ -114,7 +160,7 @@ class PlanSession:
     @property
     def version(self) -> int:
         """Posterior version of the live weights."""
-        return int(self._buffers[self._live].arrays["posterior_version"][0])
+        return int(self._buffers[self._live].inputs["posterior_version"].array[0])
 
     def _checked(self, name: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
         tensor: Tensor | None = self._inputs.get(name)
@@ -146,21 +192,30 @@ class PlanSession:
         spare = self._buffers[1 - self._live]
         with spare.lock:  # waits only if a call that began before the last swap still reads it
             for name, array in checked.items():
-                np.copyto(spare.arrays[name], array)
-                if self._device != "cpu":
-                    spare.values[name].update_inplace(spare.arrays[name])
+                spare.inputs[name].write(array)
         self._live = 1 - self._live
         self.swaps += 1
         self.swap_ms = 1e3 * (time.perf_counter() - began)
         return self.swap_ms
 
     def warm(self) -> Values:
-        """One plan about an empty table, so that the first real one does not pay for what is done once."""
+        """A plan about an empty table with each set of weights: the first real one must not pay for what is done once.
+
+        On a GPU that is where CUDA graphs are captured.
+        """
         absent = {t.name: t for t in all_inputs(self.info.shape) if t.name not in self.info.optional}
-        return self.run({name: np.full(t.shape, t.default, t.dtype) for name, t in absent.items()})
+        empty = {name: np.full(t.shape, t.default, t.dtype) for name, t in absent.items()}
+        self._run(self._buffers[1 - self._live], empty)
+        return self.run(empty)
 
     def run(self, values: Mapping[str, NDArray[np.generic]]) -> Values:
-        """One plan. `values` must hold every input without an initialiser; all outputs come back, as copies."""
+        """One plan. `values` must hold every input without an initialiser; all outputs come back, as copies.
+
+        An input with an initialiser that is left out has that value, whatever earlier calls gave.
+        """
+        return self._run(self._buffers[self._live], values)
+
+    def _run(self, buffers: _Buffers, values: Mapping[str, NDArray[np.generic]]) -> Values:
         call = {name: self._checked(name, value) for name, value in {**self._fixed, **values}.items()}
         missing = sorted(set(self._inputs) - set(call) - self.info.optional)
         if missing:
@@ -168,18 +223,15 @@ class PlanSession:
         learned = sorted(self._learned & set(call))
         if learned:
             raise SessionError(f"plan call holds the learned input '{learned[0]}'; use swap()")
-        buffers = self._buffers[self._live]
         with buffers.lock:
-            for name, array in call.items():
-                # Not bind_cpu_input: it does not know inputs that also have an initialiser.
-                value = ort.OrtValue.ortvalue_from_numpy(array, "cpu", 0)
-                buffers.binding.bind_ortvalue_input(name, value)
+            for name, bound in buffers.inputs.items():
+                if name not in self._learned:
+                    bound.write(call.get(name, self._start[name]))
             try:
-                self._session.run_with_iobinding(buffers.binding)
-                results = buffers.binding.copy_outputs_to_cpu()
+                self._session.run_with_iobinding(buffers.binding, buffers.options)
+                return {name: bound.read() for name, bound in buffers.outputs.items()}
             except Exception as error:  # ONNX Runtime has no exception of its own for a device that is gone
                 if self.provider != CUDA or self.require_gpu:
                     raise SessionError(f"the plan failed on {self.provider}: {error}") from error
-                self._leave_gpu(error)
-                return self.run(values)
-        return {t.name: np.array(r) for t, r in zip(outputs(self.info.shape), results, strict=True)}
+                self._fall_back(error)
+        return self.run(values)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crl_node.export.parts import Model, State, Vec, rows
-from crl_node.export.spec import MOVING, PlanShape
+from crl_node.export.spec import LOOK_SERVES, MOVING, PlanShape
 from crl_node.mechanisms.terms import SWITCHING_STEP
 
 #: Two slots touch fully at 1 and not at all beyond this multiple of the sum of their extents.
@@ -136,11 +136,17 @@ class InformationGraph(nn.Module):
     def look(self, x: dict[str, Tensor], begin: State, m: Model) -> Tensor:
         """[1, S] nats: what a look at each slot tells that the arm's shadow hides in the state before the roll-out.
 
-        It takes the slot's covariance from P to P R / (P + R), in two axes.
+        Counted is what the look tells about where the slot is `LOOK_SERVES` s later, when it can be used. A look
+        takes the slot's variance from P to R, its error (which repeated looks share), and in that time the slot goes
+        at random by Q: 1/2 log (P + Q) / (R + Q) in each of two axes. So to look at what shakes is worth next to
+        nothing, and at what is known as well as looks tell, nothing.
         """
         exists = (x["exists"] > 0.5).float()
         veiled = self.hidden(Vec(begin.x[:, :1], begin.y[:, :1]), m)[:, 0]
-        return (torch.log1p(x["position_variance"] / x["look_variance"]) * x["hidden"] * exists * veiled)[None, :]
+        error = x["look_variance"]
+        wanders = x["noise_std"][:, 0, 0] ** 2 * (LOOK_SERVES / x["dt"])
+        nats = torch.log((torch.maximum(x["position_variance"], error) + wanders) / (error + wanders))
+        return (nats * x["hidden"] * exists * veiled)[None, :]
 
     @staticmethod
     def gain(s: State, m: Model) -> Tensor:

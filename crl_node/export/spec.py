@@ -25,6 +25,8 @@ DEAD = 0.008  # m
 RIM_MARGIN = 0.95
 #: The pieces of the drift features (0.01, 0) and (0, 0.01).
 DRIFT = 0.01  # m per step
+#: A look is worth what it tells about where a thing is so much later: about as long as a push takes to be made.
+LOOK_SERVES = 1.0  # s
 #: How many jams a call remembers, and how far around each the tip is held back [m].
 JAMS, JAM_RADIUS = 4, 0.05
 #: A tip that leans on a jam slides along it by this share less of how hard it leans.
@@ -120,7 +122,7 @@ def setting_inputs(n: PlanShape) -> tuple[Tensor, ...]:
         Tensor("max_speed", "float32", (1,), "greatest tip speed [m/s]", 0.25),
         Tensor("camera", "float32", (3,), "camera position, base frame [m]"),
         Tensor("tool", "float32", (2,), "height [m] of what stands on the tip, half width [m] of its shadow"),
-        Tensor("look_variance", "float32", (1,), "variance of one look at a slot's position [m^2]", 4e-6),
+        Tensor("look_variance", "float32", (1,), "error of looks at a slot's position, what they share included [m^2]", 2e-5),
         Tensor("effort", "float32", (2,), "cost of way [nats/m], of changing velocity [nats/(m/s)^2]"),
         Tensor("discount", "float32", (n.horizon,), "weight of what is learned at step h [1]", 1.0),
         Tensor("spread", "float32", (max(n.iterations - 1, 1),), "resampling noise per iteration [m/s]", 0.05),

@@ -235,20 +235,49 @@ def test_a_diagonal_push_teaches_as_much_as_one_along_an_axis() -> None:
     np.testing.assert_allclose(found, found[0], rtol=0.02)
 
 
-def test_moving_out_of_the_view_of_a_hidden_thing_is_worth_half_log_p_over_r_for_each_axis() -> None:
+def hidden_thing(variance: float, wander: float) -> Values:
+    """A thing behind the arm, known to `variance` m^2, that moves by `wander` m a step; looks err by 2 mm."""
     values = scene(empty_posterior())
     values["camera"][:] = (1.25, 0.0, 1.05)
     values["tool"][:] = (0.3, 0.06)
     values["position"][0], values["position"][1] = (0.62, 0.0), (0.55, 0.0)
     values["hidden"][1] = 1.0
-    values["position_variance"][1] = 1e-4
-    values["look_variance"][:] = 1e-6
+    values["noise_std"][1, 0, 0] = wander
+    values["position_variance"][1] = variance
+    values["look_variance"][:] = 4e-6
     values["proposals"][1] = (0.0, 0.25)
+    return values
+
+
+def test_moving_out_of_the_view_of_a_hidden_thing_is_worth_half_a_log_of_variances_for_each_axis() -> None:
+    values = hidden_thing(1e-4, 0.001)
     result = gains(values)
     assert result[0, 2] == 0.0  # stays: still hidden
-    assert result[1, 2] == pytest.approx(np.log1p(100.0), rel=1e-4)
+    assert result[1, 2] == pytest.approx(np.log((1e-4 + 1e-5) / (4e-6 + 1e-5)), rel=1e-4)
     values["hidden"][1] = 0.0
     assert gains(values)[1, 2] == 0.0  # already seen
+
+
+def test_a_look_at_what_shakes_is_worth_next_to_nothing() -> None:
+    still, shaking = (gains(hidden_thing(1e-4, wander))[1, 2] for wander in (1e-4, 0.01))
+    assert still > 3.0
+    assert shaking < 0.1
+
+
+def test_a_look_at_what_is_known_as_well_as_looks_tell_is_worth_nothing() -> None:
+    assert gains(hidden_thing(4e-6, 0.001))[1, 2] == 0.0
+    assert gains(hidden_thing(1e-6, 0.001))[1, 2] == 0.0
+
+
+def test_worth_of_a_look_is_its_mutual_information_with_the_later_place_by_monte_carlo() -> None:
+    rng = np.random.default_rng(5)
+    variance, error, wander = 1e-4, 4e-6, 0.003
+    place = rng.normal(0.0, np.sqrt(variance), 400_000)
+    # A look that leaves the variance `error`: its own noise is P R / (P - R).
+    look = place + rng.normal(0.0, np.sqrt(variance * error / (variance - error)), len(place))
+    later = place + rng.normal(0.0, wander, (10, len(place))).sum(0)
+    nats = -0.5 * np.log(1.0 - np.corrcoef(look, later)[0, 1] ** 2)  # of two Gaussians
+    assert gains(hidden_thing(variance, wander))[1, 2] == pytest.approx(2.0 * nats, rel=0.02)
 
 
 def test_pushing_a_thing_that_stands_at_the_rim_teaches_nothing_about_pushing() -> None:

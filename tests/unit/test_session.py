@@ -58,8 +58,8 @@ def test_neither_the_givers_arrays_nor_the_live_set_are_aliased(session: PlanSes
     session.swap(values)
     live, spare = session._buffers[session._live], session._buffers[1 - session._live]
     for name, array in values.items():
-        assert not np.shares_memory(array, live.arrays[name])
-        assert not np.shares_memory(live.arrays[name], spare.arrays[name])
+        assert not np.shares_memory(array, live.inputs[name].array)
+        assert not np.shares_memory(live.inputs[name].array, spare.inputs[name].array)
     before = session.run(call_of(session))
     for array in values.values():
         array[...] = 0
@@ -69,11 +69,11 @@ def test_neither_the_givers_arrays_nor_the_live_set_are_aliased(session: PlanSes
 def test_swap_writes_only_into_the_set_that_is_not_live(session: PlanSession) -> None:
     session.swap(posterior_values(random_posterior(1)))
     live = session._buffers[session._live]
-    kept = {name: array.copy() for name, array in live.arrays.items()}
+    kept = {name: bound.array.copy() for name, bound in live.inputs.items()}
     session.swap(posterior_values(random_posterior(2)))
     assert session._buffers[session._live] is not live
-    for name, array in live.arrays.items():
-        np.testing.assert_array_equal(array, kept[name])
+    for name, bound in live.inputs.items():
+        np.testing.assert_array_equal(bound.array, kept[name])
 
 
 def test_swap_waits_for_a_call_that_still_reads_the_spare_set(session: PlanSession) -> None:
@@ -149,7 +149,7 @@ def test_a_gpu_that_is_lost_while_planning_leaves_the_cpu_with_the_weights_in_us
     wanted = session.run(call_of(session))
 
     class Lost:
-        def run_with_iobinding(self, binding: object) -> None:
+        def run_with_iobinding(self, binding: object, options: object) -> None:
             raise RuntimeError("CUDA failure 999: unknown error ; GPU=0")
 
     session._session, session.provider = Lost(), CUDA  # as it looks from here when the device falls off the bus
@@ -161,9 +161,55 @@ def test_a_gpu_that_is_lost_while_planning_leaves_the_cpu_with_the_weights_in_us
         np.testing.assert_array_equal(got[name], value)
 
 
+def test_a_cuda_graph_that_fails_is_left_before_the_gpu_is(session: PlanSession) -> None:
+    session.swap(posterior_values(random_posterior(1, version=8)))
+    wanted = session.run(call_of(session))
+    asked: list[tuple[str, bool]] = []
+    opens = session._open
+
+    class Failing:
+        def run_with_iobinding(self, binding: object, options: object) -> None:
+            raise RuntimeError("CUDA error cudaErrorStreamCaptureUnsupported")
+
+    def noted(data: bytes, provider: str, require_gpu: bool, *, graphs: bool = True) -> onnxruntime.InferenceSession:
+        asked.append((provider, graphs))
+        return opens(data, provider, require_gpu, graphs=graphs)
+
+    session._open = noted  # type: ignore[method-assign]
+    session._session, session.provider, session.cuda_graph = Failing(), CUDA, True  # type: ignore[assignment]
+    got = session.run(call_of(session))
+    assert asked == [("cuda", False)]
+    assert not session.cuda_graph
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, atol=1e-5)
+
+
+def test_what_a_call_leaves_out_is_what_the_file_says_again(session: PlanSession) -> None:
+    call = call_of(session)
+    without = {name: value for name, value in call.items() if name not in ("jams", "goal", "goal_weight")}
+    first = session.run(without)
+    goal = np.full_like(call["goal"], 0.5)
+    other = session.run({**without, "goal": goal, "goal_weight": np.full_like(call["goal_weight"], 50.0)})
+    again = session.run(without)
+    assert not np.array_equal(first["scores"], other["scores"])
+    np.testing.assert_array_equal(first["scores"], again["scores"])
+
+
+def test_inputs_and_outputs_stay_where_they_were_bound(session: PlanSession) -> None:
+    """A captured CUDA graph reads and writes the addresses of its first run."""
+    session.warm()
+    places = [
+        {name: bound.value.data_ptr() for name, bound in {**b.inputs, **b.outputs}.items()} for b in session._buffers
+    ]
+    session.swap(posterior_values(random_posterior(1)))
+    session.run(call_of(session))
+    for buffers, before in zip(session._buffers, places, strict=True):
+        assert {name: bound.value.data_ptr() for name, bound in {**buffers.inputs, **buffers.outputs}.items()} == before
+
+
 def test_a_gpu_that_is_required_and_lost_stops_the_planning(session: PlanSession) -> None:
     class Lost:
-        def run_with_iobinding(self, binding: object) -> None:
+        def run_with_iobinding(self, binding: object, options: object) -> None:
             raise RuntimeError("CUDA failure 999")
 
     session._session, session.provider, session.require_gpu = Lost(), CUDA, True
