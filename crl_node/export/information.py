@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import torch
 from torch import Tensor, nn
 
-from crl_node.export.parts import Model, State, Vec, rows
+from crl_node.export.parts import Model, State, Step, Vec, grouped, rows, rows_of_each
 from crl_node.export.spec import LOOK_SERVES, MOVING, PlanShape
 from crl_node.mechanisms.terms import SWITCHING_STEP
 
@@ -18,6 +19,15 @@ CONTACT_REACH = 1.25
 def contact_degree(squared: Tensor) -> Tensor:
     """0..1 from the squared distance in units of the sum of the extents."""
     return ((CONTACT_REACH - squared.sqrt()) * (1.0 / (CONTACT_REACH - 1.0))).clamp(0.0, 1.0)
+
+
+def _sum(steps: Tensor) -> Tensor:
+    """Over the first axis, which is short: additions cost less than a reduction."""
+    return functools.reduce(torch.add, steps.unbind())
+
+
+def _least(steps: Tensor) -> Tensor:
+    return functools.reduce(torch.minimum, steps.unbind())
 
 
 class InformationGraph(nn.Module):
@@ -37,7 +47,8 @@ class InformationGraph(nn.Module):
         self.register_buffer("difference", first - second, persistent=False)  # [pairs, S]
         self.register_buffer("pairs_of", torch.tensor(other).reshape(-1), persistent=False)  # [S * (S - 1)]
         self.register_buffer("pair_table", torch.tensor(table).reshape(-1), persistent=False)  # [S * S]
-        self.register_buffer("one_zero", torch.stack([torch.ones(n), torch.zeros(n)]), persistent=False)
+        one_zero = torch.stack([torch.ones(n), torch.zeros(n)]).expand(shape.count_every, 2, n).contiguous()
+        self.register_buffer("one_zero", one_zero, persistent=False)
         self.either: Tensor
         self.difference: Tensor
         self.pairs_of: Tensor
@@ -49,25 +60,26 @@ class InformationGraph(nn.Module):
         return self.difference / (self.either @ extent[:, None]).clamp(min=1e-6)
 
     def contact(self, z: Vec, m: Model) -> tuple[Tensor, Tensor]:
-        """Squared distance of each pair [pairs, M] and of each slot to what is nearest [S, M], by their extents."""
+        """Squared distance of each pair [G, pairs, N] and of each slot to what is nearest [G, S, N], by extents."""
         s = self.shape.slots
         between = z.left(m.apart)
         squared = between.dot(between)
-        return squared, rows(squared, self.pairs_of).reshape(s, -1, z.x.shape[1]).amin(1)
+        others = rows_of_each(squared, self.pairs_of).reshape(len(squared), s, s - 1, -1)
+        return squared, others.amin(2)
 
-    def glow(self, light: Tensor, squared: Tensor, m: Model) -> Tensor:
-        """Features of the light terms [L, N] at brightness `light` [S, N].
+    def causes(self, squared: Tensor, m: Model) -> tuple[Tensor, Tensor]:
+        """Of the light terms [g, L, N]: their features for a dark target, and what its brightness adds to them.
 
-        `squared` [S + L, 2N]: distances of slots to what is nearest, then of the terms' pairs; anticipated, then now.
+        `squared` [2g, S + L, N]: distances of slots to what is nearest, then of the terms' pairs; anticipated in each
+        of g steps, then before each.
         """
-        pressed, before = contact_degree(squared).chunk(2, 1)
-        causes = torch.cat([pressed, (pressed - before).clamp(min=0.0), self.one_zero])
-        base = rows(causes, m.light_source)
-        slope = m.light_gain + m.light_toggle * base  # on the target's own brightness
-        return base + slope * rows(light, m.light_target)
+        pressed, before = contact_degree(squared).chunk(2)
+        rises = (pressed - before).clamp(min=0.0)
+        base = rows_of_each(torch.cat([pressed, rises, self.one_zero[: len(pressed)]], 1), m.light_source)
+        return base, m.light_gain + m.light_toggle * base
 
     def hidden(self, z: Vec, m: Model) -> Tensor:
-        """1 where the arm's shadow (seen from the camera) covers a slot [S, N]."""
+        """1 where the arm's shadow (seen from the camera) covers a slot [..., S, N]."""
         tip = z.part(0, 1)
         # A point at height t above the tip hides the table at tip + back * t / (camera height - t).
         far = tip.minus(m.camera).times(m.shadow)
@@ -76,43 +88,55 @@ class InformationGraph(nn.Module):
         off = to.minus(far.times(share))
         return (off.dot(off) < m.shade).float()
 
-    def observe(
-        self, s: State, after: Vec, moved: Vec, ahead: Vec, phi: Vec, discount: Tensor, m: Model
-    ) -> tuple[State, Tensor]:
-        """The state after a step with what it tells added, and the features of the light terms [L, N].
+    def observe(self, s: State, steps: list[Step], discount: Tensor, m: Model) -> tuple[State, Tensor]:
+        """The state after g steps with what they tell added, and the features of the light terms [L, N] in the last.
 
-        Slots move by `moved` to `after`. Adds the information about every weight (one weight moves a slot in x and y:
-        both axes tell of it) and the variance of the predicted change between term sets, by the noise. `discount` [1].
+        Adds the information about every weight (one weight moves a slot in x and y: both axes tell of it) and the
+        variance of the predicted change between term sets, by the noise. `discount` [1].
         """
-        z = Vec(s.x, s.y)
-        both = Vec(torch.cat([ahead.x, z.x], 1), torch.cat([ahead.y, z.y], 1))  # anticipated, then now
+        g = len(steps)
+        both = grouped(*(step.ahead for step in steps), *(step.before for step in steps))  # [2g, S, N]
         pairs, nearest = self.contact(both, m)
-        bright = self.glow(s.light, torch.cat([nearest, rows(pairs, m.light_pair)]), m)
-        flash = m.light_weights @ bright
-        light = (s.light + flash).clamp(0.0, 1.0)
+        base, slope = self.causes(torch.cat([nearest, rows_of_each(pairs, m.light_pair)], 1), m)
+        light, bright, flash = s.light, list[Tensor](), list[Tensor]()
+        for h in range(g):
+            bright.append(base[h] + slope[h] * rows(light, m.light_target))
+            flash.append(m.light_weights @ bright[h])
+            light = (light + flash[h]).clamp(0.0, 1.0)
 
-        unseen = self.hidden(z, m)
+        unseen = self.hidden(Vec(both.x[g:], both.y[g:]), m)
+        moved, after = grouped(*(step.moved.all for step in steps)), grouped(*(step.after.all for step in steps))
         # A fast tip is on a thing before it was ever beside it, and what a spring pulls moves without being touched.
-        fastest = torch.maximum(s.vx * s.vx + s.vy * s.vy, moved.dot(moved))
-        closest = torch.minimum(*nearest.chunk(2, 1))
-        touching = ((fastest > MOVING**2) | (closest < CONTACT_REACH**2)).float()
+        speed = moved.dot(moved)
+        earlier = torch.cat([(s.vx * s.vx + s.vy * s.vy)[None], speed[:-1]])
+        closest = torch.minimum(*nearest.chunk(2))
+        touching = ((torch.maximum(earlier, speed) > MOVING**2) | (closest < CONTACT_REACH**2)).float()
         # A lamp is not touched when it is switched: what is to change has the noise of contact, as in learning.
-        switched = torch.maximum(touching, (flash.abs() > SWITCHING_STEP).float())
+        flashes = torch.cat(flash).reshape(touching.shape)
+        switched = torch.maximum(touching, (flashes.abs() > SWITCHING_STEP).float())
         # Nothing is learned from what cannot be seen; where the body is the joints tell.
         seen = 1.0 - unseen * m.thing
-        precision = (m.precision + m.precision_more * torch.stack([touching, switched])) * seen  # [2, S, N]
-        precision = precision.flatten(0, 1)  # [V, N]
+        free, more = m.precision, m.precision_more  # [2, S, 1]: motion, brightness
+        precision = torch.cat([(free[0] + more[0] * touching) * seen, (free[1] + more[1] * switched) * seen], 1)
 
-        told = s.told + torch.cat([phi.dot(phi), bright * bright]) * rows(precision, m.variable)
-        varies = m.summed @ Vec(m.spread @ phi.x, m.spread @ phi.y).dot(phi)
-        varies = torch.cat([varies, m.light_summed @ ((m.light_spread @ bright) * bright)])
+        told, motion = s.told, list[Tensor]()
+        for step, lit, exact in zip(steps, bright, precision, strict=True):
+            phi = step.features
+            told = told + torch.cat([phi.dot(phi), lit * lit]) * rows(exact, m.variable)
+            motion.append(m.summed @ Vec(m.spread @ phi.x, m.spread @ phi.y).dot(phi))
+        lights = torch.cat(bright).reshape(base.shape)
+        varies = torch.cat(
+            [torch.cat(motion).reshape(touching.shape), m.light_summed @ ((m.light_spread @ lights) * lights)], 1
+        )
+        between = (varies * precision).clamp(min=0.0)  # [g, V, N]
         off = after.minus(m.goal)
-        distance = (off.dot(off)).sqrt()
+        far = m.goal_weight @ off.dot(off).sqrt()  # [g, 1, N]
+        last = steps[-1]
         return s._replace(
-            x=after.x, y=after.y, vx=moved.x, vy=moved.y, light=light, told=told,
-            between=s.between + (varies * precision).clamp(min=0.0),
-            seen=torch.maximum(s.seen, (1.0 - unseen) * discount), far=s.far + (m.goal_weight @ distance) * discount,
-        ), bright  # fmt: skip
+            x=last.after.all.x, y=last.after.all.y, vx=last.moved.all.x, vy=last.moved.all.y, light=light, told=told,
+            between=s.between + _sum(between), far=s.far + _sum(far) * discount,
+            seen=torch.maximum(s.seen, (1.0 - _least(unseen)) * discount),
+        ), bright[-1]  # fmt: skip
 
     def count(self, s: State, discount: Tensor, m: Model) -> State:
         """The worth of what was told since it was last counted: its nats times `discount` [1]."""

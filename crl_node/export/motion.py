@@ -5,11 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crl_node.export.parts import BIG, Model, State, TermRows, Vec, stacked
+from crl_node.export.parts import BIG, Model, Places, Step, TermRows, Vec, stacked
 from crl_node.export.spec import DRIFT, JAM_FRICTION, JAM_RADIUS, PlanShape
-
-#: A place that no slot reaches: linear features look there for their parent [m].
-NOWHERE = 1000.0
 
 
 class MotionGraph(nn.Module):
@@ -19,16 +16,19 @@ class MotionGraph(nn.Module):
         super().__init__()
         self.shape = shape
         n = shape.candidates
-        self.register_buffer("nothing", torch.zeros(1, n), persistent=False)
-        self.register_buffer("drift", torch.full((1, n), DRIFT), persistent=False)
-        self.register_buffer("nowhere", torch.full((1, n), -NOWHERE), persistent=False)
+        # The last rows of the table of steps: two drifts and nothing.
+        drift = torch.zeros(2, 3, n)
+        drift[0, 0] = drift[1, 1] = DRIFT
+        self.register_buffer("drift_x", drift[0], persistent=False)
+        self.register_buffer("drift_y", drift[1], persistent=False)
         self.register_buffer("no_limit", torch.full((1, n), BIG), persistent=False)
+        self.register_buffer("no_limit_back", torch.full((1, n), -BIG), persistent=False)
         self.register_buffer("ones", torch.ones(1, shape.slots - 1), persistent=False)
-        self.ones: Tensor
-        self.nothing: Tensor
-        self.drift: Tensor
-        self.nowhere: Tensor
+        self.drift_x: Tensor
+        self.drift_y: Tensor
         self.no_limit: Tensor
+        self.no_limit_back: Tensor
+        self.ones: Tensor
 
     @staticmethod
     def pair_features(away: Vec, push: Vec, c: TermRows) -> Vec:
@@ -72,43 +72,37 @@ class MotionGraph(nn.Module):
         size = along.dot(along).clamp(min=1e-12).sqrt()
         return along.times((1.0 - rubs / size).clamp(min=0.0))
 
-    def move(self, s: State, action: Vec, m: Model) -> tuple[Vec, Vec, Vec, Vec]:
-        """(new positions [S, N] m, displacements [S, N] m, anticipated positions [S, N] m, features [P, N] m).
-
-        `action` [1, N] m: the commanded displacement.
-        """
-        z, v = Vec(s.x, s.y), Vec(s.vx, s.vy)
-        body, rest, rest_v = z.part(0, 1), z.part(1), v.part(1)
-        zero = Vec(self.nothing, self.nothing)
+    def move(self, z: Places, v: Places, action: Vec, m: Model) -> Step:
+        """From places `z` m and the displacements `v` m of the step before, with `action` [1, N] m commanded."""
+        body, rest = z.body, z.things
         # The arm's commander never sends the tip out of its workspace, and does not lean.
         commanded = body.plus(self.held_back(action, body, m)).within(m.box_low, m.box_high)
         move = commanded.minus(body)
-        rest_next = rest.plus(rest_v)
+        rest_next = rest.plus(v.things)
         inside = rest_next.within(m.wall_low, m.wall_high).minus(rest_next)
         back = m.rim_low.minus(rest)
         back = Vec(back.x.clamp(max=0.0), back.y.clamp(max=0.0))
         forth = m.rim_high.minus(rest)
         forth = Vec(forth.x.clamp(min=0.0), forth.y.clamp(min=0.0))
         jam = self.jammed(rest.minus(commanded), move, m.reach, back, forth)
-        drifts = Vec(torch.cat([self.drift, self.nothing]), torch.cat([self.nothing, self.drift]))
         # Rows: -a dt, inertia of the body, walls (S), a dt, two drifts, nothing.
-        linear = stacked(move.negative(), v.part(0, 1), jam, inside, move, drifts, zero)
+        linear = stacked(move.negative(), v.body, jam, inside, move, Vec(self.drift_x, self.drift_y))
         # The body first: it meets the others where they stand.
-        nowhere = Vec(self.nowhere, self.nowhere)
-        standing = stacked(z, nowhere)
-        away = commanded.minus(standing.rows(m.body_terms.parent))
+        away = commanded.minus(z.all.rows(m.body_terms.parent))
         phi = self.pair_features(away, linear.rows(m.body_terms.push), m.body_terms)
         body_next = body.plus(phi.left(m.body_weights)).within(m.box_low, m.box_high)
         step = body_next.minus(body)
         # Then the others, from the body's predicted displacement.
         ahead = stacked(body_next, rest_next)
-        places = stacked(ahead, standing)  # rows from S on are the body's parents
-        away = stacked(commanded, rest).rows(m.target).minus(places.rows(m.terms.parent))
-        steps = stacked(step, rest_v, linear)
+        parents = stacked(body_next, rest_next, z.all)  # rows from S on are the body's parents
+        steps = stacked(step, v.things, linear)
+        # Where the targets start from, and how far they can go: whatever pushes a thing, it stays on the table.
+        far = Vec(self.no_limit, self.no_limit)
+        targets = stacked(commanded, rest, Vec(self.no_limit_back, self.no_limit_back), back, far, forth)
+        away = targets.rows(m.target).minus(parents.rows(m.terms.parent))
         phi = self.pair_features(away, steps.rows(m.terms.push), m.terms)
-        # Whatever pushes a thing, it stays on the table.
-        free = Vec(self.no_limit, self.no_limit)
-        most_back, most_forth = stacked(free.negative(), back), stacked(free, forth)
-        phi = phi.within(most_back.rows(m.room), most_forth.rows(m.room))
+        phi = phi.within(targets.rows(m.room_back), targets.rows(m.room_forth))
         delta = phi.left(m.weights)
-        return stacked(body_next, rest.plus(delta)), stacked(step, delta), ahead, phi
+        return Step(
+            z.all, ahead, Places.joined(body_next, rest.plus(delta)), Places.joined(step, delta), phi
+        )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Layouts are chosen for speed on one CPU thread: the candidate axis N comes last, so that elementwise steps run over
 contiguous memory and a gather copies whole rows; x and y are tensors of their own, because a sum over a leading axis
-of two costs ten times as much as an addition in ONNX Runtime.
+of two costs ten times as much as an addition in ONNX Runtime. Steps follow each other one by one, but what they teach
+is looked at for a group of g steps at once, [g, rows, N]: an operator costs as much again as the few rows it works on.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Vec(NamedTuple):
         return Vec(rows(self.x, index), rows(self.y, index))
 
     def part(self, start: int, stop: int | None = None) -> Vec:
-        """Rows from `start` to before `stop`."""
-        return Vec(self.x[start:stop], self.y[start:stop])
+        """Rows from `start` to before `stop` (the last axis but one)."""
+        return Vec(self.x[..., start:stop, :], self.y[..., start:stop, :])
 
     def within(self, low: Vec, high: Vec) -> Vec:
         """Clipped, each component between its bounds."""
@@ -66,9 +67,48 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     return nn.functional.embedding(index, table)
 
 
+def rows_of_each(tables: Tensor, index: Tensor) -> Tensor:
+    """Rows `index` [R] of each of `tables` [G, T, N]."""
+    return torch.index_select(tables, 1, index)
+
+
 def stacked(*vectors: Vec) -> Vec:
     """Rows of all vectors, one after the other."""
     return Vec(torch.cat([v.x for v in vectors]), torch.cat([v.y for v in vectors]))
+
+
+def grouped(*vectors: Vec) -> Vec:
+    """Vectors of [R, N] as one of [G, R, N]."""
+    flat, shape = stacked(*vectors), (len(vectors), *vectors[0].x.shape)
+    return Vec(flat.x.reshape(shape), flat.y.reshape(shape))
+
+
+class Places(NamedTuple):
+    """Where all slots are, or how they move: all together and, because the body moves first, apart."""
+
+    all: Vec  # [S, N]
+    body: Vec  # [1, N]
+    things: Vec  # [S - 1, N]
+
+    @classmethod
+    def of(cls, everything: Vec) -> Places:
+        """Taken apart."""
+        return cls(everything, everything.part(0, 1), everything.part(1))
+
+    @classmethod
+    def joined(cls, body: Vec, things: Vec) -> Places:
+        """Put together."""
+        return cls(stacked(body, things), body, things)
+
+
+class Step(NamedTuple):
+    """One step of all roll-outs."""
+
+    before: Vec  # [S, N] m
+    ahead: Vec  # [S, N] m, where slots would be if the body moved and nothing else acted
+    after: Places  # m
+    moved: Places  # m
+    features: Vec  # [P, N] m
 
 
 class TermRows(NamedTuple):
@@ -93,7 +133,8 @@ class Model(NamedTuple):
 
     # motion
     target: Tensor  # [P] slot index
-    room: Tensor  # [P] row in the table of rooms to the rim: the target, or 0 (no limit)
+    room_back: Tensor  # [P] row in the table of places and rooms of the room to the rim at low x and y
+    room_forth: Tensor  # [P] the same at high x and y
     terms: TermRows  # all P
     weights: Tensor  # [S - 1, P] mean weight at the row of the thing that is the target
     body_terms: TermRows  # B of them, whose target is the body: it moves first

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crl_node.export.information import InformationGraph
 from crl_node.export.motion import MotionGraph
-from crl_node.export.parts import Model, State, Trace, Vec, stacked
+from crl_node.export.parts import Model, Places, State, Step, Trace, Vec, stacked
 from crl_node.export.spec import PlanShape, all_inputs
 from crl_node.export.tables import Tables
 
@@ -57,12 +57,14 @@ class PlanGraph(nn.Module):
 
         `actions` [g, N] m, the commanded displacements; `discount` [1], the group's mean.
         """
-        tips = list[Vec]()
+        z, v = Places.of(Vec(s.x, s.y)), Places.of(Vec(s.vx, s.vy))
+        moves = list[Step]()
         for h in range(len(actions.x)):
-            after, moved, ahead, phi = self.motion.move(s, actions.part(h, h + 1), m)
-            s, light = self.information.observe(s, after, moved, ahead, phi, discount, m)
-            tips.append(Vec(s.x, s.y).part(0, 1))
-        return self.information.count(s, discount, m), stacked(*tips), Trace(phi, light)
+            moves.append(self.motion.move(z, v, actions.part(h, h + 1), m))
+            z, v = moves[-1].after, moves[-1].moved
+        s, light = self.information.observe(s, moves, discount, m)
+        tips = stacked(*(move.after.body for move in moves))
+        return self.information.count(s, discount, m), tips, Trace(moves[-1].features, light)
 
     def displacements(self, actions: Tensor, dt: Tensor) -> list[Vec]:
         """[N, H, 2] m/s -> groups of steps [G, count_every, N] m, and what is left of the horizon [1, rest, N] m."""

@@ -122,7 +122,7 @@ def setting_inputs(n: PlanShape) -> tuple[Tensor, ...]:
         Tensor("max_speed", "float32", (1,), "greatest tip speed [m/s]", 0.25),
         Tensor("camera", "float32", (3,), "camera position, base frame [m]"),
         Tensor("tool", "float32", (2,), "height [m] of what stands on the tip, half width [m] of its shadow"),
-        Tensor("look_variance", "float32", (1,), "error of looks at a slot's position, what they share included [m^2]", 2e-5),
+        Tensor("look_variance", "float32", (1,), "error that looks at a slot's position share [m^2]", 2e-5),
         Tensor("effort", "float32", (2,), "cost of way [nats/m], of changing velocity [nats/(m/s)^2]"),
         Tensor("discount", "float32", (n.horizon,), "weight of what is learned at step h [1]", 1.0),
         Tensor("spread", "float32", (max(n.iterations - 1, 1),), "resampling noise per iteration [m/s]", 0.05),

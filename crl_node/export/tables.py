@@ -63,13 +63,14 @@ class Tables(nn.Module):
             push=(body_terms.push - s).clamp(min=0),
         )
 
+        limited = torch.where(kind == int(TermKind.WALL), 0, target)  # 0: no limit
         lights = self.lights(x)
         lit = (bright * valid)[lights]
         e, wall, box, jams = _column(x["slot_extent"]), x["wall"], x["workspace"][:, None, None], x["jams"]
         rim = RIM_MARGIN * e[1:]
         camera, tool = x["camera"][:, None, None], x["tool"]
         return Model(
-            target=target, room=torch.where(kind == int(TermKind.WALL), 0, target), terms=terms,
+            target=target, room_back=s + limited, room_forth=2 * s + limited, terms=terms,
             weights=(is_target * mean * (1.0 - bright))[1:],
             body_terms=body_terms, body_weights=(mean * on_body * (1.0 - bright))[body][None, :],
             wall_low=Vec(wall[0] + e[1:], wall[2] + e[1:]), wall_high=Vec(wall[1] - e[1:], wall[3] - e[1:]),
@@ -155,8 +156,9 @@ class Tables(nn.Module):
         ):
             step = torch.where(kind == int(k), row, step)
         step = torch.where(pair > 0, torch.where(on_body, s, parent), step)
-        # Places: slots anticipated (S), slots where they stand (S: what the body meets), nowhere.
-        place = torch.where(pair > 0, torch.where(on_body, s + parent, parent), 2 * s)
+        # Places: slots anticipated (S), slots where they stand (S: what the body meets). Linear features look at one
+        # as well, whichever it is: nothing comes of it.
+        place = torch.where(pair > 0, torch.where(on_body, s + parent, parent), 0)
         # PUSH acts on the inside (dead zone up to 0), SPRING beyond +-DEAD, the others never.
         low = push * -BIG + spring * -DEAD + (1.0 - push - spring) * -BIG
         high = spring * DEAD + (1.0 - push - spring) * BIG
