@@ -124,7 +124,9 @@ def plan_file(shape: PlanShape, folder: Path, build: str = "scan") -> Path:
 def ours(shape: PlanShape, path: Path, calls: int, provider: str = "cpu") -> dict[str, Any]:
     """Our session on a synthetic scene."""
     session, values = PlanSession(path, provider=provider), scene(shape)
-    return {**sizes(shape), "provider": session.provider, "ms": timed(lambda: session.run(values), calls)}
+    session.warm()
+    run = {"provider": session.provider, "cuda_graph": session.cuda_graph}
+    return {**sizes(shape), **run, "ms": timed(lambda: session.run(values), calls)}
 
 
 def eager(shape: PlanShape, calls: int) -> dict[str, Any]:

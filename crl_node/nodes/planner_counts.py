@@ -40,6 +40,7 @@ class PlannerCounts:
         session = planner.session
         return {
             "provider": planner.provider,
+            "cuda_graph": session.cuda_graph,
             "provider_note": session.provider_note,
             "model": session.info.path,
             "model_hash": session.info.hash,
