@@ -80,6 +80,7 @@ class WorldModel:
         before, self._last = self._last, belief
         if action is None or before is None:
             self._trusted[:] = False
+            self.registry.place_variance[:] = 0.0  # things may have been put elsewhere meanwhile
             return Observation(False, 0.0, notes=tuple(notes))
         action = np.asarray(action, float)
         if action.shape != (2,) or not np.isfinite(action).all():
@@ -107,6 +108,8 @@ class WorldModel:
         settled = self.registry.age > config.settle
         settled[BODY] = True
         use = steady & ~confused & settled & (moved < config.most_step)
+        variance = np.maximum(after.cov[rows_after, 0, 0], after.cov[rows_after, 1, 1])
+        self.registry.note_places(next_state[:, :2], variance, use, here & (moved >= config.most_step))
         use[BODY] &= not terms.presses_a_stack(near)
         if not here[BODY] or moved[BODY] >= config.most_step:
             return Observation(False, 0.0)  # the step of the body is an input of every other variable
@@ -227,7 +230,7 @@ class WorldModel:
         springs = experience.pairs(TermKind.SPRING)
         things = self.registry.used.copy()
         things[BODY] = False
-        return prior.traits(experience.pairs(TermKind.PUSH), springs, things)
+        return prior.traits(experience.pairs(TermKind.PUSH), springs, things, self.registry.displaced)
 
     def log_prior_odds(self) -> tuple[Array, Array]:
         """Set priors [S, F] of motion and brightness candidates, given all that is known about other edges."""

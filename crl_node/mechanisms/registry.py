@@ -1,4 +1,4 @@
-"""Which slot identity has which row of the model's fixed arrays, and since when."""
+"""Which slot identity has which row of the model's fixed arrays, since when, and whether it was seen elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from crl_node.data import BODY, MAX_SLOTS, Array, Belief
+
+#: m, how far what was moved may be from where it was: the standard deviation of an axis.
+CARRIED = 0.06
+#: nats, so much at most speaks for a thing's having been moved: the tracker may be wrong.
+MOST_DISPLACED = 5.0
+#: Arrays of a checkpoint; those of the second line came later, and are as new where they are missing.
+_STATE = ("ids", "extent", "absent", "age", "distance")
+_LATER = ("place", "place_variance", "displaced")
 
 
 class Registry:
@@ -21,6 +29,9 @@ class Registry:
         self.absent = np.zeros(MAX_SLOTS, np.int64)  # [S] beliefs since last seen
         self.age = np.zeros(MAX_SLOTS, np.int64)  # [S] beliefs since registration
         self.distance = np.zeros((MAX_SLOTS, MAX_SLOTS))  # [S, S] m, when both were first there
+        self.place = np.zeros((MAX_SLOTS, 2))  # [S, 2] m, where it was first seen for sure
+        self.place_variance = np.zeros(MAX_SLOTS)  # [S] m^2 of an axis, 0: nowhere yet
+        self.displaced = np.zeros(MAX_SLOTS)  # [S] nats, that it has been moved from there, whoever did it
         self._candidates: dict[int, list[float]] = {}  # id -> extents seen
 
     @property
@@ -71,6 +82,7 @@ class Registry:
             self.ids[index], self.extent[index] = slot_id, float(np.median(extents))
             self.absent[index] = self.age[index] = 0
             self.distance[index] = self.distance[:, index] = 0.0
+            self.place_variance[index] = self.displaced[index] = 0.0
             new.append(index)
             del seen[slot_id]
         self._candidates = seen
@@ -95,14 +107,31 @@ class Registry:
         old = self.distance[np.ix_(here, here)]
         self.distance[np.ix_(here, here)] = np.where(old > 0, old, distance)
 
+    def note_places(self, position: Array, variance: Array, sure: np.ndarray, lost: np.ndarray) -> None:
+        """Compare where things are seen, `position` [S, 2] m known to `variance` [S] m^2, with where they first were.
+
+        Only what is `sure` [S] counts, and not from where it was before it was `lost` [S]. The evidence is one-sided
+        (what stands still may not have been pushed): the log ratio of two Gaussians of the offset d, with and without
+        the spread of what was moved, ln(v / (v + c^2)) + d^2 / 2 (1 / v - 1 / (v + c^2)), v the sum of both variances.
+        """
+        self.place_variance[lost] = 0.0
+        first = sure & (self.place_variance == 0.0)
+        self.place[first], self.place_variance[first] = position[first], variance[first]
+        still = np.maximum(variance + self.place_variance, 1e-12)
+        moved = still + CARRIED**2
+        offset = np.square(position - self.place).sum(axis=1)
+        nats = np.log(still / moved) + 0.5 * offset * (1.0 / still - 1.0 / moved)
+        self.displaced = np.maximum(self.displaced, np.where(sure, np.clip(nats, 0.0, MOST_DISPLACED), 0.0))
+        self.displaced[BODY] = 0.0
+
     def state(self) -> dict[str, Array]:
         """Arrays by name, for a checkpoint."""
-        return {f"registry_{name}": getattr(self, name) for name in ("ids", "extent", "absent", "age", "distance")}
+        return {f"registry_{name}": getattr(self, name) for name in (*_STATE, *_LATER)}
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
         """Take over arrays written by `state`; ValueError when one does not fit."""
         new = {}
-        for name in ("ids", "extent", "absent", "age", "distance"):
+        for name in (*_STATE, *(name for name in _LATER if f"registry_{name}" in arrays)):
             array, old = np.asarray(arrays[f"registry_{name}"]), getattr(self, name)
             if array.shape != old.shape or array.dtype != old.dtype or not np.isfinite(array).all():
                 raise ValueError(f"checkpoint array 'registry_{name}' is {array.dtype} {array.shape}; not loaded")

@@ -34,5 +34,6 @@ def absorb(model: WorldModel, other: WorldModel) -> None:
     model.motion.statistics.merge(other.motion.statistics)
     model.brightness.statistics.merge(other.brightness.statistics)
     model.motion.slides.merge(other.motion.slides)
+    mine.displaced = np.maximum(mine.displaced, its.displaced)
     model.step += other.step
     model._dirty = True

@@ -9,7 +9,8 @@ Pushing. A thing has two hidden traits: movable (m) and solid (s). PUSH(i <- j) 
 and s_j, else .02; the body is solid. The arm is strong: PUSH(body <- j) holds with probability .95 if s_j and not
 m_j, else .02. Given the Bayes factors of the tested edges, sum-product messages on this graph (Kschischang et al.
 2001) give each edge the prior that all *other* edges imply: two movable solid things that have never met probably
-push each other, and nothing probably pushes what has blocked the arm.
+push each other, and nothing probably pushes what has blocked the arm. What has been seen in two places is movable,
+whoever moved it and whether or not that could be watched.
 
 Springs are mutual: evidence for SPRING(j <- i) raises SPRING(i <- j).
 """
@@ -101,8 +102,11 @@ class Traits:
     both: Array  # [S, S] probability that i is movable and j solid, from all edges but PUSH(i <- j)
 
 
-def traits(push: Array, spring: Array, things: NDArray[np.bool_]) -> Traits:
-    """Sum-product on movable/solid from log Bayes factors `push`, `spring` [S, S] (target, parent); `things` [S]."""
+def traits(push: Array, spring: Array, things: NDArray[np.bool_], displaced: Array) -> Traits:
+    """Sum-product on movable/solid from log Bayes factors `push`, `spring` [S, S] (target, parent); `things` [S].
+
+    `displaced` [S] nats say that things have been moved (`Registry.note_places`).
+    """
     factor = np.exp(np.where(things[:, None] | things[None], push, 0.0))
     holds = np.full((2, 2), PUSH_OTHERWISE)  # [m, s]
     holds[1, 1] = PUSH_GIVEN_TRAITS
@@ -116,7 +120,7 @@ def traits(push: Array, spring: Array, things: NDArray[np.bool_]) -> Traits:
     block = np.where(things, block, 1.0)
     # A spring moves only what is movable: weak, one-sided evidence.
     pulled = np.log1p(RATE_PRIOR[TermKind.SPRING][0] / 5.0 * np.expm1(np.maximum(spring, 0.0))).sum(axis=1)
-    movable_prior = logit(MOVABLE) + np.minimum(pulled, LOUDEST)
+    movable_prior = logit(MOVABLE) + np.minimum(pulled, LOUDEST) + displaced
     solid_prior = np.full(len(things), logit(SOLID))
     solid_prior[BODY] = 40.0
     to_m, to_s = np.zeros_like(push), np.zeros_like(push)

@@ -23,7 +23,7 @@ def believed(count: int, evidence: dict[tuple[int, int], float]) -> prior.Traits
     push = np.zeros((S, S))
     for (target, parent), nats in evidence.items():
         push[target, parent] = nats
-    return prior.traits(push, np.zeros((S, S)), things(count))
+    return prior.traits(push, np.zeros((S, S)), things(count), np.zeros(S))
 
 
 def test_without_evidence_every_thing_is_as_movable_and_solid_as_the_prior_says() -> None:
@@ -66,7 +66,7 @@ def test_an_edge_is_not_its_own_witness() -> None:
 def odds_of(evidence: prior.Experience, count: int = 4) -> np.ndarray:
     registered = things(count)
     registered[BODY] = True
-    trait = prior.traits(np.zeros((S, S)), np.zeros((S, S)), things(count))
+    trait = prior.traits(np.zeros((S, S)), np.zeros((S, S)), things(count), np.zeros(S))
     springs = evidence.pairs(TermKind.SPRING) if evidence.columns is grammar.MOTION else None
     return prior.log_prior_odds(evidence, grammar.allowed(evidence.columns, registered), trait, springs)
 
