@@ -80,7 +80,7 @@ class WorldModel:
         before, self._last = self._last, belief
         if action is None or before is None:
             self._trusted[:] = False
-            self.registry.place_variance[:] = 0.0  # things may have been put elsewhere meanwhile
+            self.registry.note_pause(np.inf if before is None else belief.stamp - before.stamp)
             return Observation(False, 0.0, notes=tuple(notes))
         action = np.asarray(action, float)
         if action.shape != (2,) or not np.isfinite(action).all():

@@ -12,6 +12,8 @@ from crl_node.data import BODY, MAX_SLOTS, Array, Belief
 CARRIED = 0.06
 #: nats, so much at most speaks for a thing's having been moved: the tracker may be wrong.
 MOST_DISPLACED = 5.0
+#: s without a belief in which somebody may have put things elsewhere.
+UNWATCHED = 2.0
 #: Arrays of a checkpoint; those of the second line came later, and are as new where they are missing.
 _STATE = ("ids", "extent", "absent", "age", "distance")
 _LATER = ("place", "place_variance", "displaced")
@@ -123,6 +125,11 @@ class Registry:
         nats = np.log(still / moved) + 0.5 * offset * (1.0 / still - 1.0 / moved)
         self.displaced = np.maximum(self.displaced, np.where(sure, np.clip(nats, 0.0, MOST_DISPLACED), 0.0))
         self.displaced[BODY] = 0.0
+
+    def note_pause(self, seconds: float) -> None:
+        """So long ago was the last belief [s]. After a long pause, or when the clock went back, places begin anew."""
+        if not 0.0 <= seconds < UNWATCHED:
+            self.place_variance[:] = 0.0
 
     def state(self) -> dict[str, Array]:
         """Arrays by name, for a checkpoint."""
