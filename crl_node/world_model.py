@@ -30,6 +30,11 @@ from crl_node.structure.planner_terms import select
 from crl_node.structure.variables import BRIGHTNESS_NOISE, MOTION_NOISE, Variables
 
 
+def _position_variance(belief: Belief, rows: np.ndarray) -> Array:
+    """m^2 of the axis that is known worse, for each of `rows`; of no meaning where a row is -1."""
+    return np.asarray(np.maximum(belief.cov[rows, 0, 0], belief.cov[rows, 1, 1]))
+
+
 class WorldModel:
     """Bayesian mechanisms with structure uncertainty over up to MAX_SLOTS slots."""
 
@@ -108,8 +113,8 @@ class WorldModel:
         settled = self.registry.age > config.settle
         settled[BODY] = True
         use = steady & ~confused & settled & (moved < config.most_step)
-        variance = np.maximum(after.cov[rows_after, 0, 0], after.cov[rows_after, 1, 1])
-        self.registry.note_places(next_state[:, :2], variance, use, here & (moved >= config.most_step))
+        jumped = here & (moved >= config.most_step)
+        self.registry.note_places(next_state[:, :2], _position_variance(after, rows_after), use, jumped)
         use[BODY] &= not terms.presses_a_stack(near)
         if not here[BODY] or moved[BODY] >= config.most_step:
             return Observation(False, 0.0)  # the step of the body is an input of every other variable
@@ -140,10 +145,9 @@ class WorldModel:
         return Observation(True, surprise, tuple(int(i) for i in self.registry.ids[use]))
 
     def _certain(self, belief: Belief, rows: np.ndarray) -> np.ndarray:
-        variance = np.maximum(belief.cov[rows, 0, 0], belief.cov[rows, 1, 1])
         return np.asarray(
             (rows >= 0)
-            & (variance < self.config.most_position_std**2)
+            & (_position_variance(belief, rows) < self.config.most_position_std**2)
             & (belief.visible[rows] >= self.config.least_visible)
             & (belief.existence[rows] > 0.5)
         )

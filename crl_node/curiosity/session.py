@@ -28,6 +28,11 @@ class SessionError(RuntimeError):
     """The session cannot be made as asked, or a call does not fit; the text says what and why."""
 
 
+def _short(error: Exception) -> str:
+    """ONNX Runtime's errors run over many lines."""
+    return " ".join(str(error).split())[:200]
+
+
 class _Bound:
     """An array and the OrtValue that is bound for it: the same memory on the CPU, a copy on a GPU."""
 
@@ -80,7 +85,6 @@ class PlanSession:
         self.provider, self.provider_note, self.cuda_graph = "", "", False
         self.require_gpu, self._data = require_gpu, data
         self._session = self._open(data, provider, require_gpu)
-        self._device = "cuda" if self.provider == CUDA else "cpu"
         self._inputs = {tensor.name: tensor for tensor in all_inputs(self.info.shape)}
         self._learned = {tensor.name for tensor in learned_inputs(self.info.shape)}
         #: What an input holds that a call leaves out: its initialiser, else its default.
@@ -123,7 +127,7 @@ class PlanSession:
             try:
                 session = ort.InferenceSession(data, options, providers=[captured, CPU], enable_fallback=0)
             except RuntimeError as error:  # ONNX Runtime refuses when an operator would run on the CPU
-                self.provider_note = f"planning without a CUDA graph: {' '.join(str(error).split())[:200]}"
+                self.provider_note = f"planning without a CUDA graph: {_short(error)}"
             else:
                 self.cuda_graph = session.get_providers()[0] == CUDA
                 return session
@@ -132,21 +136,19 @@ class PlanSession:
     def _fall_back(self, error: Exception) -> None:
         """Plan without the CUDA graph that failed, or without the GPU that is gone; with the weights in use. Say so."""
         live = {name: np.array(bound.array) for name, bound in self._buffers[self._live].inputs.items()}
-        text = " ".join(str(error).split())[:200]
         graph, self.cuda_graph = self.cuda_graph, False
         self._session = self._open(self._data, "cuda" if graph else "cpu", False, graphs=False)
-        self._device = "cuda" if self.provider == CUDA else "cpu"
         self._make_buffers(live)
         if self.provider == CUDA:
-            self.provider_note = f"the CUDA graph failed ({text}): planning on the GPU without it from now on"
+            self.provider_note = f"the CUDA graph failed ({_short(error)}): planning on the GPU without it from now on"
         else:
-            self.provider_note = f"the GPU was lost while planning ({text}): planning on the CPU from now on"
+            self.provider_note = f"the GPU was lost while planning ({_short(error)}): planning on the CPU from now on"
 
     def _make_buffers(self, start: Values) -> None:
-        results = defaults(outputs(self.info.shape))
+        results, device = defaults(outputs(self.info.shape)), "cuda" if self.provider == CUDA else "cpu"
         self._buffers = (
-            _Buffers(self._session, start, results, self._device, 1),
-            _Buffers(self._session, start, results, self._device, 2),
+            _Buffers(self._session, start, results, device, 1),
+            _Buffers(self._session, start, results, device, 2),
         )
         self._live = 0
 

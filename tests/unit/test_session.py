@@ -21,6 +21,16 @@ def session() -> PlanSession:
     return PlanSession(MODEL, provider="cpu")
 
 
+class Failing:
+    """What a session looks like from here when the device, or what was captured on it, fails."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def run_with_iobinding(self, binding: object, options: object) -> None:
+        raise RuntimeError(self.text)
+
+
 def call_of(session: PlanSession, seed: int = 0) -> Values:
     learned = {tensor.name for tensor in learned_inputs(session.info.shape)}
     return {k: v for k, v in random_call(session.info.shape, seed).items() if k not in learned}
@@ -148,11 +158,7 @@ def test_a_gpu_that_is_lost_while_planning_leaves_the_cpu_with_the_weights_in_us
     session.swap(posterior_values(random_posterior(1, version=8)))
     wanted = session.run(call_of(session))
 
-    class Lost:
-        def run_with_iobinding(self, binding: object, options: object) -> None:
-            raise RuntimeError("CUDA failure 999: unknown error ; GPU=0")
-
-    session._session, session.provider = Lost(), CUDA  # as it looks from here when the device falls off the bus
+    session._session, session.provider = Failing("CUDA failure 999: unknown error ; GPU=0"), CUDA
     got = session.run(call_of(session))
     assert session.provider == CPU
     assert "the GPU was lost while planning (CUDA failure 999" in session.provider_note
@@ -167,16 +173,13 @@ def test_a_cuda_graph_that_fails_is_left_before_the_gpu_is(session: PlanSession)
     asked: list[tuple[str, bool]] = []
     opens = session._open
 
-    class Failing:
-        def run_with_iobinding(self, binding: object, options: object) -> None:
-            raise RuntimeError("CUDA error cudaErrorStreamCaptureUnsupported")
-
     def noted(data: bytes, provider: str, require_gpu: bool, *, graphs: bool = True) -> onnxruntime.InferenceSession:
         asked.append((provider, graphs))
         return opens(data, provider, require_gpu, graphs=graphs)
 
     session._open = noted  # type: ignore[method-assign]
-    session._session, session.provider, session.cuda_graph = Failing(), CUDA, True  # type: ignore[assignment]
+    failing = Failing("CUDA error cudaErrorStreamCaptureUnsupported")
+    session._session, session.provider, session.cuda_graph = failing, CUDA, True  # type: ignore[assignment]
     got = session.run(call_of(session))
     assert asked == [("cuda", False)]
     assert not session.cuda_graph
@@ -208,11 +211,7 @@ def test_inputs_and_outputs_stay_where_they_were_bound(session: PlanSession) -> 
 
 
 def test_a_gpu_that_is_required_and_lost_stops_the_planning(session: PlanSession) -> None:
-    class Lost:
-        def run_with_iobinding(self, binding: object, options: object) -> None:
-            raise RuntimeError("CUDA failure 999")
-
-    session._session, session.provider, session.require_gpu = Lost(), CUDA, True
+    session._session, session.provider, session.require_gpu = Failing("CUDA failure 999"), CUDA, True
     with pytest.raises(SessionError, match="the plan failed on CUDAExecutionProvider"):
         session.run(call_of(session))
 
